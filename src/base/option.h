@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * base/option.h - the options table: one row makes the flag, the environment name, the config key,
+ * the default, the validation, the help, the commented larder.yaml, the man page and the completion.
+ *
+ *   row  SIZE answer.bytes          flag --answer-bytes   env LARDER_ANSWER_BYTES
+ *                                   yaml  answer:\n  bytes: 1G      or  answer.bytes: 1G
+ *
+ * Precedence: flag over environment over file over default. Unknown names are errors, everywhere.
+ * Lists of records (upstreams, aliases, tenants, categories, prices) are rows of record tables in the
+ * same options.def. Secrets never come from a flag: rows named *-file and *-env point at them.
+ */
+#ifndef LR_BASE_OPTION_H
+#define LR_BASE_OPTION_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum lr_opt_type {
+    LR_OPT_TEXT,     /* char *, never NULL after load: "" when empty */
+    LR_OPT_LIST,     /* struct lr_list: repeated flag, comma-separated env, yaml sequence */
+    LR_OPT_SIZE,     /* uint64_t bytes: "64K" */
+    LR_OPT_UINT,     /* uint64_t */
+    LR_OPT_REAL,     /* double */
+    LR_OPT_BOOL,     /* bool: true false yes no on off 1 0 */
+    LR_OPT_DURATION, /* uint64_t ms: "5s"; a bare number is seconds */
+    LR_OPT_ENUM      /* int: index into the names of the row */
+};
+/* START options need a restart; LIVE ones follow SIGHUP. */
+enum lr_opt_when { LR_OPT_START, LR_OPT_LIVE };
+
+struct lr_list {
+    char **v;
+    size_t n;
+};
+
+#define LR_OPT_C_TEXT char *
+#define LR_OPT_C_LIST struct lr_list
+#define LR_OPT_C_SIZE uint64_t
+#define LR_OPT_C_UINT uint64_t
+#define LR_OPT_C_REAL double
+#define LR_OPT_C_BOOL bool
+#define LR_OPT_C_DURATION uint64_t
+#define LR_OPT_C_ENUM int
+
+/* struct lr_opt_upstream, lr_opt_alias, ...: one struct a record table. */
+#define OPT(type, key, field, def, min, max, when, doc)
+#define RECORD(name, key, doc) struct lr_opt_##name {
+#define FIELD(type, key, field, def, min, max, doc) LR_OPT_C_##type field;
+#define RECORD_END(name)                                                                           \
+    }                                                                                              \
+    ;
+#include "base/options.def"
+
+struct lr_config {
+#define OPT(type, key, field, def, min, max, when, doc) LR_OPT_C_##type field;
+#define RECORD(name, key, doc)                                                                     \
+    struct {                                                                                       \
+        struct lr_opt_##name *v;                                                                   \
+        size_t n;                                                                                  \
+    } name##s;
+#define FIELD(type, key, field, def, min, max, doc)
+#define RECORD_END(name)
+#include "base/options.def"
+};
+
+/* Enum options: C names for the positions in their rows. */
+enum { LR_DIALECT_AUTO, LR_DIALECT_OPENAI, LR_DIALECT_ANTHROPIC };
+enum { LR_CREDENTIAL_CLIENT, LR_CREDENTIAL_KEY, LR_CREDENTIAL_NONE };
+enum { LR_BALANCE_RENDEZVOUS, LR_BALANCE_LEAST };
+enum { LR_EVICT_OPT_LRU, LR_EVICT_OPT_S3FIFO, LR_EVICT_OPT_COST };
+
+/* One row as data, for help, docs and generators. */
+struct lr_opt_row {
+    enum lr_opt_type type;
+    enum lr_opt_when when;
+    const char *key, *def, *min, *max, *doc;
+    const char *record; /* NULL, or the key of the record table it belongs to ("upstreams") */
+    size_t offset;      /* in struct lr_config, or in the record's struct */
+};
+const struct lr_opt_row *lr_opt_rows(size_t *n);
+
+/* Loads defaults, then the file (path NULL: none), then env, then flags. argv holds options only
+ * ("--key value", "--key=value", "--bool", "--no-bool"); what is no option is left: *rest_n words are
+ * moved to the front of argv. `--upstream URL` and `--model F` add records or list items.
+ * err says what and where ("--answer-bytes", "LARDER_TTL", "larder.yaml:12").
+ * The config owns its strings: lr_config_free. envp may be NULL. Strict bounds: file at most 4 MiB. */
+int lr_config_load(struct lr_config *c, const char *path, char **envp, int argc, char **argv,
+                   int *rest_n, struct lr_err *err);
+void lr_config_free(struct lr_config *c);
+/* The commented larder.yaml with every row at its default; the effective config (secrets are only ever
+ * names of files here, so it may be printed); help text; man page; bash completion. */
+int lr_config_sample(struct lr_buf *out);
+int lr_config_print(const struct lr_config *c, struct lr_buf *out);
+int lr_config_help(struct lr_buf *out);
+/* START rows that differ between two configs: their keys, comma-separated, appended to out. */
+int lr_config_diff_start(const struct lr_config *a, const struct lr_config *b, struct lr_buf *out);
+
+#endif
