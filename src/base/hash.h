@@ -20,7 +20,7 @@ struct lr_digest {
 struct lr_blake3 {
     uint32_t key[8];        /* IV, or the caller's key */
     uint32_t cv[8];         /* chaining value of the chunk in progress */
-    uint32_t stack[54][8];  /* subtree values, one per bit of chunks */
+    uint32_t stack[55][8];  /* subtree values: one per bit of chunks, and the newest */
     uint64_t chunks;        /* finished chunks */
     uint8_t block[64];
     uint8_t block_len, blocks, stack_len;
