@@ -38,7 +38,7 @@ struct lr_json_limits {
 };
 
 /* Parses all of src. LR_EPARSE (err->where "byte N"), LR_EOVER (too deep, too many), LR_ENOMEM.
- * limits and err may be NULL. Strings without escapes are views into src, others live in a. */
+ * limits and err may be NULL. Bytes are counted from 0. Strings without escapes are views into src, others live in a. */
 int lr_json_parse(struct lr_arena *a, struct lr_str src, const struct lr_json_limits *limits,
                   struct lr_json **out, struct lr_err *err);
 
@@ -68,11 +68,13 @@ struct lr_json_edit {
     size_t from, to;
     struct lr_str with;
 };
-/* An edit that makes top-level object `o` (parsed from src) hold "name": value_json, whether or not
- * the member is there; text of the edit is built in a. */
+/* An edit that makes object `o` (parsed from src) hold "name": value_json, whether or not the member
+ * is there; text of the edit is built in a, value_json must live until the splice. Set each name once;
+ * of an empty object only one name can be set (a second edit overlaps the first). */
 int lr_json_edit_set(struct lr_arena *a, struct lr_str src, const struct lr_json *o, const char *name,
                      struct lr_str value_json, struct lr_json_edit *out);
-/* src with n edits (sorted in place by `from`; must not overlap) appended to out. */
+/* src with n edits (sorted in place by `from`) appended to out. LR_EINVAL when edits overlap or leave
+ * src; insertions at one place stay in order. */
 int lr_json_splice(struct lr_str src, struct lr_json_edit *edits, size_t n, struct lr_buf *out);
 
 /* The writer: commas and nesting are its business, errors stick in the buffer. */

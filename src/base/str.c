@@ -54,9 +54,10 @@ bool lr_str_same_secret(struct lr_str a, struct lr_str b)
     return diff == 0;
 }
 
-/* Length of the well-formed sequence at p (1..4), 0 if malformed. Table 3-7 of the Unicode standard. */
-static size_t utf8_len(const unsigned char *p, size_t n)
+/* Table 3-7 of the Unicode standard. */
+size_t lr_utf8_len(const char *text, size_t n)
 {
+    const unsigned char *p = (const unsigned char *)text;
     if (p[0] < 0x80)
         return 1;
     if (p[0] < 0xC2 || n < 2)
@@ -77,14 +78,13 @@ static size_t utf8_len(const unsigned char *p, size_t n)
 
 int lr_utf8_check(struct lr_str s, size_t *at)
 {
-    const unsigned char *p = (const unsigned char *)s.p;
     size_t i = 0;
     while (i < s.n) {
-        while (i + 8 <= s.n && !(lr_le64(p + i) & 0x8080808080808080ULL))
+        while (i + 8 <= s.n && !(lr_le64(s.p + i) & 0x8080808080808080ULL))
             i += 8;
         if (i >= s.n)
             break;
-        size_t k = utf8_len(p + i, s.n - i);
+        size_t k = lr_utf8_len(s.p + i, s.n - i);
         if (!k) {
             if (at)
                 *at = i;

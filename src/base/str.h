@@ -58,6 +58,8 @@ bool lr_str_same_secret(struct lr_str a, struct lr_str b);
 /* 0 if s is well-formed UTF-8 (no surrogates, no overlongs, up to U+10FFFF); else LR_EPARSE with the
  * offset of the first bad byte in *at (may be NULL). */
 int lr_utf8_check(struct lr_str s, size_t *at);
+/* Length of the well-formed UTF-8 sequence at p (1..4), 0 if it is malformed or cut off; n >= 1. */
+size_t lr_utf8_len(const char *p, size_t n);
 
 /* Whole-string number parsers: no blanks, no sign for unsigned. LR_EPARSE or LR_EOVER. */
 int lr_parse_u64(struct lr_str s, uint64_t *out);
