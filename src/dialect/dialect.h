@@ -57,6 +57,7 @@ enum lr_part_type {
 struct lr_extra {
     const struct lr_json *v;
     struct lr_extra *next;
+    struct lr_extra *last; /* in the first one of a list: its end */
 };
 
 struct lr_part {
@@ -67,6 +68,7 @@ struct lr_part {
     struct lr_part *parts;      /* TOOL_RESULT */
     struct lr_extra *extra;
     struct lr_part *next;
+    struct lr_part *last; /* in the first one of a list: its end */
 };
 
 /* System text is a message of role SYSTEM (Anthropic's `system`, Responses' `instructions`: first).
@@ -109,8 +111,8 @@ struct lr_request {
     struct lr_str model;
 
     /* CHAT */
-    struct lr_msg *msgs;
-    struct lr_tool *tools;
+    struct lr_msg *msgs, *msgs_last;
+    struct lr_tool *tools, *tools_last;
     enum lr_tool_choice tool_choice;
     struct lr_str tool_choice_name;
     const struct lr_json *tool_choice_json;
@@ -174,11 +176,13 @@ int lr_request_write_inputs(struct lr_arena *a, const struct lr_request *r, stru
 /* ---- answers -------------------------------------------------------------------------------- */
 
 enum lr_event_type {
-    LR_EV_START = 1, /* a = id, b = model, both as the upstream said */
-    LR_EV_PART,      /* opens part `part` of `choice`: sub = lr_part_type TEXT, REASONING, REFUSAL or
-                        TOOL_CALL (a = id, b = name), OTHER (b = JSON of the block) */
+    LR_EV_START = 1, /* a = id, b = model, both as the upstream said; once, before all others */
+    LR_EV_PART,      /* opens part `part` of `choice`: sub = lr_part_type TEXT, REASONING (b = Chat's name
+                        of the member when not reasoning_content), REFUSAL or TOOL_CALL (a = id, b =
+                        name), OTHER (b = JSON of the block). The parts of a choice are numbered 0, 1,
+                        2 ... as they open, and one is open at a time */
     LR_EV_DELTA,     /* a = more text (TOOL_CALL: more of the arguments) of an open part */
-    LR_EV_SIGN,      /* a = signature of a REASONING part; sub 1 = redacted data */
+    LR_EV_SIGN,      /* a = signature of the open REASONING part; sub 1 = redacted data */
     LR_EV_PART_END,
     LR_EV_LOGPROBS,  /* a = JSON array of Chat's token log probabilities for `choice`; sub 1 = refusal's;
                         COMPLETION: a = its logprobs object */
@@ -236,10 +240,11 @@ int lr_event_next(struct lr_str *log, struct lr_event *ev);
 /* What an answer amounts to, from its log. */
 struct lr_answer_facts {
     bool complete;  /* END seen, every choice finished, no ERROR */
-    bool storable;  /* complete, and no FILTER, PAUSE */
-    bool lossy;     /* holds extras or OTHER parts: replay in its own dialect only */
+    bool storable;  /* complete, and no FILTER, PAUSE, BYTES */
+    bool lossy;     /* holds extras or OTHER parts: replay in its own dialect only. Extras that say
+                       nothing about the answer do not count: docs/formats/events.md */
     enum lr_dialect_id dialect; /* whose extras (NONE when not lossy) */
-    uint16_t choices;
+    uint16_t choices;           /* highest choice + 1; 0 for embeddings */
     bool cut;       /* some choice ended with LENGTH */
     struct lr_usage usage;
     struct lr_str model; /* view into the log */

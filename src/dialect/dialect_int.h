@@ -17,16 +17,22 @@ struct lr_dialect_ops {
     int (*write)(const struct lr_request *r, struct lr_str model, uint64_t default_max_tokens,
                  struct lr_buf *out, struct lr_buf *dropped, struct lr_err *err);
     /* Reading: one SSE event (name may be empty), or the whole body. State is the dialect's own,
-     * `dec_size` zeroed bytes. `done` says whether the terminal event was seen. */
+     * `dec_size` zeroed bytes. `done` says whether the terminal event was seen: decoder.c then emits
+     * LR_EV_END, which no dialect does itself, and reads no further. Nothing is asked of them after
+     * an LR_EV_ERROR either. `scratch` is emptied before every call. */
     size_t dec_size;
     int (*dec_event)(void *state, struct lr_arena *scratch, struct lr_str name, struct lr_str data,
                      lr_event_fn fn, void *ctx, struct lr_err *err);
     int (*dec_whole)(void *state, struct lr_arena *scratch, struct lr_str body, lr_event_fn fn,
                      void *ctx, struct lr_err *err);
     bool (*dec_done)(const void *state);
+    /* Optional: the stream ended cleanly without its terminal event; is the answer whole all the
+     * same? Absent: no. */
+    bool (*dec_eof)(const void *state);
     void (*dec_close)(void *state); /* optional */
-    /* Writing: `enc_size` zeroed bytes of state. enc_stream appends SSE for one event; enc_whole
-     * appends the whole body from the complete log at END. */
+    /* Writing: `enc_size` zeroed bytes of state. enc_stream appends SSE for one event (END
+     * and ERROR included; never BYTES, extras of other dialects, or choices beyond choices_max);
+     * enc_whole appends the whole body at END, from the complete log in compact form. */
     size_t enc_size;
     int (*enc_stream)(void *state, const struct lr_encoder_opts *o, const struct lr_event *ev,
                       struct lr_buf *out);
@@ -39,10 +45,32 @@ struct lr_dialect_ops {
 extern const struct lr_dialect_ops lr_dialect_chat, lr_dialect_completion, lr_dialect_embedding,
     lr_dialect_messages, lr_dialect_responses;
 
+/* The row of a dialect (dialect.c); NULL for NONE. */
+const struct lr_dialect_ops *lr_dialect_ops(enum lr_dialect_id);
+
 /* ---- shared by the parsers (request.c) ---- */
 
-/* Wrong type or missing: LR_EINVAL with the path. */
+/* Wrong type or missing: LR_EINVAL with the path ("expected " + what is the sentence). */
 int lr_want(struct lr_err *err, const char *path, const char *what);
+/* The same from a chain of steps on the callers' stacks, spelled only when it is needed:
+ * {{NULL, "messages", 3}, "content", 1} is messages[3].content[1]. */
+struct lr_at {
+    const struct lr_at *up;
+    const char *name;
+    long index; /* -1: none */
+};
+int lr_want_at(struct lr_err *err, const struct lr_at *at, const char *member, const char *what);
+/* Is the member there and not null? */
+bool lr_given(const struct lr_json *v);
+/* Typed members: absent and null leave *out alone; a wrong type is LR_EINVAL at `at`.member. */
+int lr_take_str(const struct lr_json *v, const struct lr_at *at, const char *member, struct lr_str *out,
+                struct lr_err *err);
+int lr_take_type(const struct lr_json *v, enum lr_json_type t, const struct lr_at *at,
+                 const char *member, const struct lr_json **out, struct lr_err *err);
+int lr_take_bool(const struct lr_json *v, const struct lr_at *at, const char *member, bool *out,
+                 struct lr_err *err);
+int lr_take_u64(const struct lr_json *v, const struct lr_at *at, const char *member, uint64_t *out,
+                struct lr_err *err);
 /* Adds a member to a list of extras (order kept). */
 int lr_extra_add(struct lr_arena *a, struct lr_extra **list, const struct lr_json *v);
 struct lr_msg *lr_msg_add(struct lr_arena *a, struct lr_request *r, enum lr_role role);
@@ -53,9 +81,54 @@ int lr_url_split(struct lr_str url, struct lr_part *p);
 /* Appends a name to the comma-separated list of what was dropped. */
 int lr_dropped(struct lr_buf *dropped, const char *name);
 
+/* ---- shared by the decoders ---- */
+
+/* The value without white space between its tokens (a view of raw itself when there is none), so that
+ * it fits on one SSE line. */
+int lr_json_tight(struct lr_arena *a, struct lr_str raw, struct lr_str *out);
+
+/* ---- event logs (event.c) ---- */
+
+/* Is the log in the form lr_answer_compact gives? */
+bool lr_answer_is_compact(struct lr_str log);
+/* Does an extra's value say nothing (null, [], {}, "")? Such extras do not make an answer lossy. */
+bool lr_json_is_void(struct lr_str raw);
+
+/* ---- pieces of JSON values (merge.c) ---- */
+
+struct lr_merge {
+    struct lr_arena a;
+    struct lr_merge_piece *first, *last;
+    size_t n;
+};
+/* bytes: of all pieces together, at most. Then add() each piece in order and write() the value they
+ * make: LR_ECORRUPT for a piece that is no JSON, LR_EINVAL without pieces. */
+void lr_merge_open(struct lr_merge *m, size_t bytes);
+int lr_merge_add(struct lr_merge *m, struct lr_str raw);
+int lr_merge_write(struct lr_merge *m, struct lr_buf *out);
+void lr_merge_close(struct lr_merge *m);
+
+/* ---- SSE (sse.c) ---- */
+
+/* The reader of text/event-stream: bytes in any split, events out. */
+struct lr_sse {
+    struct lr_buf line, data, name; /* line: an unfinished one, kept between feeds */
+    size_t max;    /* bytes of one event: its data and name, or one line */
+    bool cr;       /* the last byte was CR: a LF that follows belongs to it */
+    bool begun;    /* past the first line, which may start with a byte order mark */
+    bool has_data; /* a data field was seen since the last dispatch */
+};
+typedef int (*lr_sse_fn)(void *ctx, struct lr_str name, struct lr_str data);
+void lr_sse_init(struct lr_sse *s, size_t max);
+void lr_sse_free(struct lr_sse *s);
+/* Feeds bytes; calls fn for each event (views die with the call). Nonzero from fn stops with it. An
+ * event over `max` bytes is LR_EOVER; LR_ENOMEM. */
+int lr_sse_feed(struct lr_sse *s, struct lr_str bytes, lr_sse_fn fn, void *ctx);
+
 /* ---- shared by the encoders ---- */
 
-/* "data: {...}\n\n" with an optional "event: name\n" before it. */
+/* "data: {...}\n\n" with an optional "event: name\n" before it; data of several lines gets as many
+ * data fields. */
 int lr_sse_write(struct lr_buf *out, const char *event, struct lr_str data);
 /* prefix + id (+ ordinal), or the upstream's own when ids are not fresh. */
 void lr_id_answer(const struct lr_encoder_opts *o, const char *prefix, struct lr_str own,
