@@ -5,8 +5,11 @@
  * tells the strategy what happens, and asks for a victim; it never learns why. A strategy owns only
  * its lists; it touches nodes from insert until remove.
  *
- *   e = insert(n)  ->  hit(n)*  ->  remove(n)              owner decides (expiry, delete, replace)
- *                                   victim() + remove(n)   budget decides
+ *   insert(n)  ->  hit(n)*  ->  remove(n)                    owner decides (expiry, delete, replace)
+ *                               victim(true) + remove(n)     budget decides
+ *
+ * An owner inserts first and evicts while it is over budget: the victim may be the newcomer itself,
+ * which is how a strategy refuses admission. It stays over budget for that moment by one entry.
  */
 #ifndef LR_EVICT_EVICT_H
 #define LR_EVICT_EVICT_H
@@ -37,9 +40,12 @@ struct lr_evict_ops {
     void (*insert)(struct lr_evict *, struct lr_evict_node *);
     void (*hit)(struct lr_evict *, struct lr_evict_node *);
     void (*remove)(struct lr_evict *, struct lr_evict_node *);
-    /* The next to go, not yet removed; NULL when empty. `evicting` is true when the caller will
-     * remove it because of the budget (ghosts are written then). */
+    /* The next to go, not yet removed; NULL when empty. The same node until the next event.
+     * `evicting` is true when the caller will remove it because of the budget: what the strategy
+     * learns from an eviction (ghosts, ageing) it learns at that remove. */
     struct lr_evict_node *(*victim)(struct lr_evict *, bool evicting);
+    /* A new budget; the owner then evicts while it is over. Optional by contract; all ours have it. */
+    void (*resize)(struct lr_evict *, uint64_t bytes_max);
 };
 
 /* The list of strategies, NULL-terminated, in the order of the answer.evict option. */
