@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
  * base/json_canon.c - one spelling for all spellings of a value, and edits of a source in place.
  *
- * Canonical text: members sorted by the bytes of their decoded names, no blanks, the writer's escapes, and
- * numbers by their exact decimal value: significant digits without zeros at either end, then a power of
- * ten where it is not zero.
+ * Canonical text: members sorted by the bytes of their decoded names, no blanks, the writer's
+ * escapes, and numbers by their exact decimal value: significant digits without zeros at either
+ * end, then a power of ten where it is not zero.
  *
  *     1   1.0   10e-1   0.1E+1   ->  1          100  1e2  ->  1e2          0.10  ->  1e-1
  *     -0  0.000  0e99            ->  0          12.50     ->  125e-1
  *
- * Nothing is rounded: two numbers are one here if and only if they are equal as decimals, so 0.1 and
- * 0.1000000000000000055511151231257827 differ although a double cannot tell them apart, and a seed
- * above 2^53 keeps its last digit. (RFC 8785 prints the nearest double instead, which would make one
- * key of two different requests; that is our deviation from it, and the order of names is the other:
- * bytes of UTF-8, not UTF-16 units.) An exponent spelled beyond +-10^9 is kept as it is spelled: no
- * canonical text of another number looks the same, because other exponents there come from equal numbers.
+ * Nothing is rounded: two numbers are one here if and only if they are equal as decimals, so 0.1
+ * and 0.1000000000000000055511151231257827 differ although a double cannot tell them apart, and a
+ * seed above 2^53 keeps its last digit. (RFC 8785 prints the nearest double instead, which would
+ * make one key of two different requests; that is our deviation from it, and the order of names is
+ * the other: bytes of UTF-8, not UTF-16 units.) An exponent spelled beyond +-10^9 is kept as it is
+ * spelled: no canonical text of another number looks the same, because other exponents there come
+ * from equal numbers.
  *
  * The walk keeps its own stack of pending nodes instead of recursion: a popped object pushes its
- * closing bracket and its members, last one first. The stack is at most the siblings along one path.
+ * closing bracket and its members, last one first. The stack is at most the siblings along one
+ * path.
  *
- * Edits: a request goes upstream as it came except for the members we must change, so we splice bytes
- * and leave the rest of the source untouched, spelling and order included.
+ * Edits: a request goes upstream as it came except for the members we must change, so we splice
+ * bytes and leave the rest of the source untouched, spelling and order included.
  */
 #include "base/base.h"
 #include "base/json_int.h"

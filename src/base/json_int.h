@@ -6,8 +6,8 @@
 
 #include "base/json.h"
 
-/* A number's lexeme taken apart: +-d1d2..dn * 10^exp, d1 and dn not zero; n == 0 is zero. The digits
- * lie in the lexeme from `first` on, with at most one point among them. */
+/* A number's lexeme taken apart: +-d1d2..dn * 10^exp, d1 and dn not zero; n == 0 is zero. The
+ * digits lie in the lexeme from `first` on, with at most one point among them. */
 struct lr_json_digits {
     const char *first;
     size_t n; /* digits, the point not counted */
@@ -23,8 +23,9 @@ int lr_json_digits(struct lr_str s, struct lr_json_digits *out);
 
 #define LR_JSON_ONES 0x0101010101010101ULL
 
-/* The high bit of each byte that ends a plain run: '"', '\\', below 0x20, above 0x7F. Bytes after the
- * first hit may be marked wrongly (borrows travel up), so only the lowest bit is to be believed. */
+/* The high bit of each byte that ends a plain run: '"', '\\', below 0x20, above 0x7F. Bytes after
+ * the first hit may be marked wrongly (borrows travel up), so only the lowest bit is to be
+ * believed. */
 static inline uint64_t lr_json_not_plain(uint64_t w)
 {
     uint64_t quote = w ^ (LR_JSON_ONES * '"'), slash = w ^ (LR_JSON_ONES * '\\');
@@ -37,7 +38,8 @@ static inline bool lr_json_is_plain(char c)
     return c != '"' && c != '\\' && (unsigned char)c >= 0x20 && (unsigned char)c < 0x80;
 }
 
-/* The first byte in [p, end) that cannot stand in a string as it is or needs a look; end if none. */
+/* The first byte in [p, end) that cannot stand in a string as it is or needs a look; end if none.
+ * */
 static inline const char *lr_json_plain(const char *p, const char *end)
 {
     while (end - p >= 8) {

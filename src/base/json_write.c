@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * base/json_write.c - the JSON writer: commas, nesting and escapes over a bounded buffer.
  *
- * One bit a level says whether a comma is due there, another whether the level is an array. Before any
- * value or name: write the comma if it is due. A value leaves it due, a name leaves it not due; that is
- * all. Failures stick in the buffer (buf.h), so a document is written without looking and checked once.
- * Misuse (a value without a name, an end too many) is our bug and asserted.
+ * One bit a level says whether a comma is due there, another whether the level is an array. Before
+ * any value or name: write the comma if it is due. A value leaves it due, a name leaves it not due;
+ * that is all. Failures stick in the buffer (buf.h), so a document is written without looking and
+ * checked once. Misuse (a value without a name, an end too many) is our bug and asserted.
  *
  * Escapes are the fewest RFC 8259 allows: quote, backslash and the 32 control bytes, short forms
- * first; everything else, DEL and '/' included, passes. Real numbers take the first of 15, 16 and 17
- * significant digits that reads back the same, which is the shortest %g can do (Steele and White 1990;
- * 17 always do). Ryu was considered: we write a handful of reals a page, 5 KiB of tables a number is
- * not worth it.
+ * first; everything else, DEL and '/' included, passes. Real numbers take the first of 15, 16 and
+ * 17 significant digits that reads back the same, which is the shortest %g can do (Steele and White
+ * 1990; 17 always do). Ryu was considered: we write a handful of reals a page, 5 KiB of tables a
+ * number is not worth it.
  */
 #include "base/base.h"
 #include "base/json_int.h"
@@ -159,18 +159,17 @@ void lr_jw_null(struct lr_jw *w)
     lr_jw_raw(w, LR_STR("null"));
 }
 
-/* The escape of c into out; its length, 0 when c needs none. */
+/* The escape of c, which needs one, into out; its length. */
 static size_t escape(unsigned char c, char out[6])
 {
-    static const char hex[] = "0123456789abcdef", names[] = "\"\\\b\f\n\r\t", shorts[] = "\"\\bfnrt";
+    static const char hex[] = "0123456789abcdef";
+    static const char names[] = "\"\\\b\f\n\r\t", shorts[] = "\"\\bfnrt";
     const char *at = c ? strchr(names, c) : NULL;
     if (at) {
         out[0] = '\\';
         out[1] = shorts[at - names];
         return 2;
     }
-    if (c >= 0x20)
-        return 0;
     memcpy(out, "\\u00", 4);
     out[4] = hex[c >> 4];
     out[5] = hex[c & 15];
@@ -181,19 +180,21 @@ int lr_json_quote(struct lr_buf *b, struct lr_str s)
 {
     LR_TRY(lr_buf_reserve(b, s.n < SIZE_MAX - 2 ? s.n + 2 : s.n));
     lr_buf_addc(b, '"');
-    const char *end = s.n ? s.p + s.n : NULL;
-    while (s.n) {
-        const char *p = lr_json_plain(s.p, end);
-        char esc[6];
-        lr_buf_add(b, s.p, (size_t)(p - s.p));
-        if (p == end)
-            break;
-        size_t k = lr_utf8_len(p, (size_t)(end - p)), n = k == 1 ? escape((unsigned char)*p, esc) : 0;
-        if (n)
-            lr_buf_add(b, esc, n);
-        else
-            lr_buf_adds(b, k ? lr_str(p, k) : LR_STR("\xEF\xBF\xBD"));
-        s = lr_str(p + (k ? k : 1), (size_t)(end - p) - (k ? k : 1));
+    if (s.n) {
+        const char *from = s.p, *p = s.p, *end = s.p + s.n; /* [from, p) passes as it is */
+        while ((p = lr_json_plain(p, end)) < end) {
+            char esc[6];
+            size_t k = lr_utf8_len(p, (size_t)(end - p));
+            if (k > 1) {
+                p += k;
+                continue;
+            }
+            size_t n = k ? escape((unsigned char)*p, esc) : 0;
+            lr_buf_add(b, from, (size_t)(p - from));
+            lr_buf_adds(b, n ? lr_str(esc, n) : LR_STR("\xEF\xBF\xBD"));
+            from = ++p;
+        }
+        lr_buf_add(b, from, (size_t)(end - from));
     }
     lr_buf_addc(b, '"');
     return b->rc;
