@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * dialect/messages_int.h - between messages.c and messages_out.c.
+ */
+#ifndef LR_DIALECT_MESSAGES_INT_H
+#define LR_DIALECT_MESSAGES_INT_H
+
+#include "dialect/dialect_int.h"
+
+struct lr_messages_dec {
+    bool started, open, finished, done;
+    uint32_t parts;         /* opened so far */
+    uint64_t index;         /* the open block's, as the upstream counts */
+    enum lr_part_type type; /* of the open block */
+    size_t bytes;           /* of deltas of the open block */
+    uint64_t fresh, cache_read, cache_written, output, reasoning; /* usage as last said */
+};
+
+int lr_messages_dec_event(void *state, struct lr_arena *scratch, struct lr_str name,
+                          struct lr_str data, lr_event_fn fn, void *ctx, struct lr_err *err);
+int lr_messages_dec_whole(void *state, struct lr_arena *scratch, struct lr_str body, lr_event_fn fn,
+                          void *ctx, struct lr_err *err);
+bool lr_messages_dec_done(const void *state);
+
+struct lr_messages_enc {
+    bool ready, begun;      /* buffers set up; message_start written */
+    bool open, shown;       /* a part is open; its content_block_start is written */
+    bool redacted;          /* sign is a redacted block's data */
+    bool tools, refused;    /* some part was a TOOL_CALL, a REFUSAL */
+    uint32_t blocks;        /* content blocks written, the open one included */
+    struct lr_event part;   /* the open part; its texts are id and name below */
+    struct lr_usage usage;
+    uint8_t finish;
+    struct lr_buf answer_id, model, id, name, text, sign, stop, reason;
+    struct lr_buf early, late, block; /* logs of extras: for message_start, message_delta, the block */
+    struct lr_buf js;                 /* one event's data */
+};
+
+int lr_messages_enc_stream(void *state, const struct lr_encoder_opts *o, const struct lr_event *ev,
+                           struct lr_buf *out);
+int lr_messages_enc_whole(const struct lr_encoder_opts *o, struct lr_str log, struct lr_buf *out);
+void lr_messages_enc_close(void *state);
+
+void lr_messages_error(int status, const char *code, struct lr_str message, const char *request_id,
+                       struct lr_buf *out);
+/* The HTTP status that stands for an error type of Anthropic's; 500 for unknown ones. */
+uint16_t lr_messages_status(struct lr_str type);
+
+#endif
