@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * serve/attempt.c - the producer of a flight: asks upstreams, one after another, until one answers.
+ *
+ *   start -> [choose] -> net -> head -+-> 2xx: decode, push events ... END -> finish, keep
+ *               ^                     +-> 429, 5xx, no connection: wait (jitter), choose again
+ *               +---------------------+-> anything else: the error body, as it came, and ERROR -> finish
+ *
+ * Retries happen before the first byte of an answer only. Everything it needs of the request is copied
+ * at start: the client may be gone while followers still read.
+ *
+ * Threads: one at a time; start runs on the request's thread, then the net thread and the timer thread
+ * take turns (each hand-over is a start or a timer). cancel and room come from reader threads, under the
+ * flight's lock; `mu` (after the flight's lock) guards what they share with the net thread.
+ */
+#include "serve/serve_int.h"
+
+#include <stdio.h>
+
+#define ERROR_BODY_MAX LR_KIB(256)
+#define BACKOFF_MS 100       /* doubled each try, with full jitter */
+#define RETRY_AFTER_MAX_S 5  /* an upstream that asks for more rest gets its 429 passed on */
+#define DECODE_MAX LR_MIB(64)
+#define ATTEMPT_ARENA_MAX LR_MIB(256)
+
+struct lr_attempt {
+    struct lr_serve *serve;
+    struct lr_conf *conf;
+    struct lr_flight *flight;
+    struct lr_arena arena;
+    struct lr_net_req net;
+    struct lr_timer timer;
+    struct lr_rng rng;
+
+    /* the question */
+    enum lr_dialect_id client_dialect;
+    size_t ups[64];
+    bool tried[64];
+    size_t n_ups;
+    uint64_t route_key;
+    const struct lr_upstream *up; /* asked now */
+    size_t up_at;                 /* its place in ups */
+    struct lr_up_request *built;  /* per candidate, filled at start */
+    const char *why;              /* the router's reason */
+    unsigned tries;
+    uint64_t start_ns;
+    uint64_t tenant_id;
+    const struct lr_opt_price *price;
+
+    /* the answer */
+    struct lr_decoder *decoder;
+    bool stream_asked, head_done, failed_head, retry;
+    int status;
+    uint64_t retry_after_s;
+    struct lr_buf error_body;
+    struct lr_usage usage;
+    bool ended;     /* END pushed */
+    bool broken;    /* an ERROR was pushed: the answer is not to be kept */
+
+    /* keeping */
+    bool want_keep;
+    struct lr_reader keep;
+    bool keeping;
+    struct lr_buf keep_log;
+    struct lr_keep_note note;
+
+    pthread_mutex_t mu; /* guards the four below */
+    bool net_active, cancelled, full, paused;
+};
+
+/* ---- flight callbacks (under the flight's lock) ---- */
+
+static void cancel(void *producer)
+{
+    struct lr_attempt *a = producer;
+    pthread_mutex_lock(&a->mu);
+    a->cancelled = true;
+    if (a->net_active)
+        lr_net_cancel(a->serve->net, &a->net);
+    pthread_mutex_unlock(&a->mu);
+}
+
+static void room(void *producer)
+{
+    struct lr_attempt *a = producer;
+    pthread_mutex_lock(&a->mu);
+    a->full = false;
+    if (a->paused && a->net_active)
+        lr_net_resume(a->serve->net, &a->net);
+    a->paused = false;
+    pthread_mutex_unlock(&a->mu);
+}
+
+static void released(void *producer)
+{
+    lr_attempt_drop(producer);
+}
+
+static bool is_cancelled(struct lr_attempt *a)
+{
+    pthread_mutex_lock(&a->mu);
+    bool c = a->cancelled;
+    pthread_mutex_unlock(&a->mu);
+    return c;
+}
+
+/* ---- life ---- */
+
+static void fill_note(struct lr_attempt *a, const struct lr_req *r)
+{
+    struct lr_doc_meta *m = &a->note.meta;
+    m->key = r->key.exact;
+    m->tenant = r->tenant.id;
+    m->ttl_ms = r->wish.ttl_ms;
+    m->max_tokens = r->ask_max_tokens;
+    m->kind = (uint8_t)lr_dialect_kind(r->dialect);
+    memcpy(m->model, r->rec->model, sizeof m->model);
+    (void)snprintf(m->category, sizeof m->category, "%.*s", LR_FMT(r->wish.category)); /* cut to fit */
+    (void)snprintf(m->tag, sizeof m->tag, "%.*s", LR_FMT(r->wish.tag));                /* cut to fit */
+    memcpy(m->request_id, r->id, sizeof r->id);
+    memcpy(a->note.id, r->id, sizeof r->id);
+    a->note.bytes_tenant_max = r->tenant.limits ? r->tenant.limits->bytes : 0;
+    a->note.entry_max = r->conf->c->answer_entry_max;
+}
+
+int lr_attempt_new(struct lr_req *r, struct lr_flight_opts *opts, struct lr_attempt **out)
+{
+    struct lr_attempt *a = lr_new(struct lr_attempt);
+    LR_FAIL_IF(!a, LR_ENOMEM);
+    a->serve = r->serve;
+    a->conf = lr_conf_ref(r->conf);
+    atomic_fetch_add(&a->serve->attempts, 1);
+    pthread_mutex_init(&a->mu, NULL);
+    lr_arena_init(&a->arena, ATTEMPT_ARENA_MAX);
+    lr_buf_init(&a->error_body, ERROR_BODY_MAX);
+    lr_buf_init(&a->keep_log, r->conf->c->answer_entry_max);
+    lr_rng_seed(&a->rng, lr_hash64(lr_str(r->id, LR_ID_LEN), r->start_ns));
+    a->client_dialect = r->bypass ? LR_DIALECT_NONE : r->dialect;
+    a->stream_asked = r->stream;
+    a->tenant_id = r->tenant.id;
+    a->price = lr_conf_price(r->conf, lr_strz(r->rec->model));
+    a->want_keep = r->may_store && !r->wish.no_store && !r->bypass;
+    a->n_ups = r->n_ups;
+    memcpy(a->ups, r->ups, r->n_ups * sizeof r->ups[0]);
+    a->route_key = r->key.n_blocks ? r->key.blocks[0] : lr_le64(r->key.exact.b);
+    a->start_ns = r->start_ns;
+    fill_note(a, r);
+    opts->producer = a;
+    opts->cancel = cancel;
+    opts->room = room;
+    opts->released = released;
+    *out = a;
+    return 0;
+}
+
+void lr_attempt_drop(struct lr_attempt *a)
+{
+    lr_decoder_close(a->decoder);
+    lr_buf_free(&a->error_body);
+    lr_buf_free(&a->keep_log);
+    lr_arena_free(&a->arena);
+    lr_conf_unref(a->conf);
+    pthread_mutex_destroy(&a->mu);
+    atomic_fetch_sub(&a->serve->attempts, 1);
+    lr_free(a);
+}
+
+struct lr_reader *lr_attempt_keep(struct lr_attempt *a)
+{
+    a->keeping = true;
+    return &a->keep;
+}
+
+/* ---- events ---- */
+
+static void push(struct lr_attempt *a, const struct lr_event *ev)
+{
+    int rc = lr_flight_push(a->flight, ev, lr_clock_mono_ns());
+    if (rc == LR_EBUSY) { /* taken, but the log is full: stop the upstream until room() */
+        pthread_mutex_lock(&a->mu);
+        a->full = true;
+        pthread_mutex_unlock(&a->mu);
+    } else if (rc == LR_ENOMEM) {
+        a->broken = true; /* an event is missing: nobody may take the rest for whole */
+    }
+}
+
+static int on_event(void *ctx, const struct lr_event *ev)
+{
+    struct lr_attempt *a = ctx;
+    if (ev->type == LR_EV_USAGE)
+        a->usage = ev->usage;
+    a->ended |= ev->type == LR_EV_END;
+    a->broken |= ev->type == LR_EV_ERROR;
+    push(a, ev);
+    return a->broken && ev->type != LR_EV_ERROR ? LR_ENOMEM : 0;
+}
+
+/* Copies what was pushed into the keeper's own log, so that it never holds the flight up. */
+static void keep_up(struct lr_attempt *a)
+{
+    if (!a->keeping)
+        return;
+    int rc;
+    do
+        rc = lr_reader_pull(&a->keep, SIZE_MAX, lr_clock_mono_ns(), &a->keep_log, NULL);
+    while (rc == 0);
+    if (rc != LR_EBUSY && rc != LR_ECLOSED) { /* too large to keep, or no memory */
+        lr_buf_free(&a->keep_log);
+        a->want_keep = false;
+    }
+}
+
+static void push_error(struct lr_attempt *a, int status, const char *code, const char *msg)
+{
+    struct lr_event ev = {.type = LR_EV_ERROR, .status = (uint16_t)status, .a = lr_strz(code),
+                          .b = lr_strz(msg)};
+    a->broken = true;
+    push(a, &ev);
+}
+
+/* ---- the end ---- */
+
+static void count_result(struct lr_attempt *a)
+{
+    struct lr_usage *u = &a->usage;
+    double money = lr_price_of(a->price, u);
+    if (u->known)
+        lr_tenants_spend(a->serve->tenants, a->tenant_id, u->input + u->output, money,
+                         lr_clock_wall_ms());
+    a->note.meta.cost = money;
+}
+
+/* Drops the producer's reference: the attempt may be gone when this returns. */
+static void finish(struct lr_attempt *a)
+{
+    keep_up(a);
+    count_result(a);
+    if (a->want_keep && a->ended && !a->broken && a->keep_log.len) {
+        a->note.meta.took_ms = (lr_clock_mono_ns() - a->start_ns) / LR_MS;
+        a->note.meta.created_ms = lr_clock_wall_ms();
+        if (a->up)
+            memcpy(a->note.meta.upstream, a->up->name, sizeof a->note.meta.upstream);
+        lr_keep_store(a->serve, &a->note, &a->keep_log);
+    }
+    struct lr_flight *flight = a->flight;
+    if (a->keeping) {
+        a->keeping = false;
+        lr_reader_close(&a->keep);
+    }
+    lr_flight_finish(flight, 0);
+}
+
+static void finish_error(struct lr_attempt *a, int status, const char *code, const char *msg)
+{
+    if (!a->head_done)
+        (void)lr_flight_head(a->flight, status, lr_str(NULL, 0)); /* no headers: cannot fail for memory */
+    a->head_done = true;
+    push_error(a, status, code, msg);
+    finish(a);
+}
+
+/* An upstream's own final refusal: its body for readers of its dialect, its words for the others. */
+static void finish_refusal(struct lr_attempt *a)
+{
+    struct lr_str code, msg;
+    struct lr_event raw = {.type = LR_EV_BYTES, .dialect = a->built[a->up_at].dialect,
+                           .a = lr_buf_str(&a->error_body)};
+    lr_error_read(&a->arena, raw.a, &code, &msg);
+    push(a, &raw);
+    struct lr_event ev = {.type = LR_EV_ERROR, .status = (uint16_t)a->status,
+                          .a = code.n ? code : LR_STR("upstream_error"),
+                          .b = msg.n ? msg : LR_STR("the upstream refused the request")};
+    a->broken = true;
+    push(a, &ev);
+    finish(a);
+}
+
+/* ---- choosing and sending ---- */
+
+static void send_next(struct lr_attempt *a);
+
+static int choose(struct lr_attempt *a)
+{
+    struct lr_route_target t[64];
+    uint64_t now = lr_clock_mono_ns();
+    for (size_t round = 0; round <= a->n_ups; round++) {
+        for (size_t i = 0; i < a->n_ups; i++) {
+            const struct lr_upstream *u = &a->conf->ups[a->ups[i]];
+            t[i] = (struct lr_route_target){
+                .id = u->state->id,
+                .weight = (uint32_t)u->opt->weight,
+                .inflight = atomic_load(&u->state->inflight),
+                .up = lr_up_ready(u, now),
+                .tried = a->tried[i] || !a->built[i].url,
+            };
+        }
+        struct lr_route_choice c;
+        LR_TRY(a->conf->c->route_balance == LR_BALANCE_LEAST
+                   ? lr_route_least(t, a->n_ups, &a->rng, &c)
+                   : lr_route_rendezvous(t, a->n_ups, a->route_key, a->conf->c->route_bound, &c));
+        a->up_at = c.index;
+        a->up = &a->conf->ups[a->ups[c.index]];
+        a->why = c.reason;
+        if (lr_up_take(a->up, now) || round == a->n_ups)
+            return 0;
+        a->tried[c.index] = true;
+    }
+    return LR_ENOENT;
+}
+
+static void on_timer(struct lr_timer *t)
+{
+    struct lr_attempt *a = LR_CONTAINER(t, struct lr_attempt, timer);
+    if (is_cancelled(a) || atomic_load(&a->serve->closing))
+        finish_error(a, 503, "cancelled", "the request was given up");
+    else
+        send_next(a);
+}
+
+/* Tries are used up, or there is another one after a rest. */
+static bool retry_later(struct lr_attempt *a)
+{
+    const struct lr_opt_upstream *o = a->up->opt;
+    if (a->tries > o->retries || a->retry_after_s > RETRY_AFTER_MAX_S || is_cancelled(a))
+        return false;
+    a->tried[a->up_at] = true;
+    size_t left = 0;
+    for (size_t i = 0; i < a->n_ups; i++)
+        left += !a->tried[i] && a->built[i].url;
+    if (!left)
+        memset(a->tried, 0, sizeof a->tried); /* a single upstream is tried again */
+    uint64_t span = (uint64_t)BACKOFF_MS << (a->tries - 1);
+    uint64_t wait_ms = left ? lr_rng_below(&a->rng, BACKOFF_MS / 10 + 1) : lr_rng_below(&a->rng, span) + span / 2;
+    if (a->retry_after_s && !left)
+        wait_ms += a->retry_after_s * 1000;
+    a->timer.at_ns = lr_clock_mono_ns() + wait_ms * LR_MS;
+    a->timer.fire = on_timer;
+    lr_timers_add(a->serve->timers, &a->timer);
+    return true;
+}
+
+static uint64_t read_retry_after(const struct lr_net_head *h)
+{
+    for (size_t i = 0; i < h->n; i++) {
+        uint64_t s;
+        if (lr_str_ieq(h->headers[i].name, LR_STR("retry-after")) &&
+            lr_parse_u64(lr_str_trim(h->headers[i].value), &s) == 0)
+            return s;
+    }
+    return 0;
+}
+
+static bool is_sse(const struct lr_net_head *h)
+{
+    for (size_t i = 0; i < h->n; i++)
+        if (lr_str_ieq(h->headers[i].name, LR_STR("content-type")))
+            return h->headers[i].value.n >= 17 &&
+                   strncasecmp(h->headers[i].value.p, "text/event-stream", 17) == 0;
+    return false;
+}
+
+/* ---- net callbacks (net thread) ---- */
+
+static int on_head(struct lr_net_req *n, const struct lr_net_head *h)
+{
+    struct lr_attempt *a = LR_CONTAINER(n, struct lr_attempt, net);
+    bool bypass = a->built[a->up_at].dialect == LR_DIALECT_NONE;
+    bool again = h->status == 429 || h->status >= 500;
+    a->status = h->status;
+    a->retry_after_s = read_retry_after(h);
+    if (again && !bypass && a->tries <= a->up->opt->retries && a->retry_after_s <= RETRY_AFTER_MAX_S) {
+        a->retry = true;
+        return LR_NET_STOP;
+    }
+    if (h->status / 100 == 2 || h->status == 401 || h->status == 403)
+        lr_tenants_prove(a->serve->tenants, a->tenant_id, h->status / 100 == 2, lr_clock_wall_ms());
+    struct lr_buf lines;
+    lr_buf_init(&lines, LR_KIB(64));
+    int rc = lr_up_headers(h, bypass, &lines);
+    if (!rc)
+        rc = lr_flight_head(a->flight, h->status, lr_buf_str(&lines));
+    lr_buf_free(&lines);
+    a->head_done = rc == 0;
+    a->failed_head = h->status / 100 != 2 && !bypass;
+    if (!rc && !bypass && !a->failed_head)
+        rc = lr_decoder_open(&a->decoder, a->built[a->up_at].dialect, is_sse(h), DECODE_MAX, on_event, a);
+    return rc ? LR_NET_STOP : LR_NET_GO;
+}
+
+static int on_body(struct lr_net_req *n, const char *p, size_t len)
+{
+    struct lr_attempt *a = LR_CONTAINER(n, struct lr_attempt, net);
+    pthread_mutex_lock(&a->mu);
+    bool full = a->full;
+    a->paused = full;
+    pthread_mutex_unlock(&a->mu);
+    if (full)
+        return LR_NET_PAUSE;
+    int rc = 0;
+    if (a->failed_head) {
+        size_t room_left = a->error_body.max - a->error_body.len;
+        lr_buf_add(&a->error_body, p, len < room_left ? len : room_left);
+    } else if (a->decoder) {
+        rc = lr_decoder_feed(a->decoder, lr_str(p, len), NULL);
+    } else {
+        struct lr_event ev = {.type = LR_EV_BYTES, .a = lr_str(p, len)};
+        push(a, &ev);
+    }
+    keep_up(a);
+    return rc ? LR_NET_STOP : LR_NET_GO;
+}
+
+/* The answer is in, or broken off. */
+static void settle(struct lr_attempt *a, int rc, const struct lr_err *err)
+{
+    struct lr_err why = {0};
+    if (a->failed_head && rc == 0) {
+        finish_refusal(a);
+        return;
+    }
+    if (rc == 0 && a->decoder)
+        rc = lr_decoder_end(a->decoder, &why);
+    if (rc == 0) {
+        if (!a->decoder) {
+            struct lr_event end = {.type = LR_EV_END};
+            push(a, &end);
+        }
+        finish(a);
+        return;
+    }
+    if (rc == LR_ECANCEL && is_cancelled(a))
+        finish_error(a, 503, "cancelled", "the request was given up");
+    else if (rc == LR_ETIMEOUT)
+        finish_error(a, 504, "upstream_timeout", "the upstream took too long");
+    else if (why.code || a->decoder)
+        finish_error(a, 502, "upstream_incomplete",
+                     why.code ? why.msg : "the upstream broke off its answer");
+    else
+        finish_error(a, 502, "upstream_unreachable",
+                     err && err->code ? err->msg : "the upstream cannot be reached");
+}
+
+static void on_done(struct lr_net_req *n, int rc, const struct lr_err *err)
+{
+    struct lr_attempt *a = LR_CONTAINER(n, struct lr_attempt, net);
+    pthread_mutex_lock(&a->mu);
+    a->net_active = false;
+    bool cancelled = a->cancelled;
+    pthread_mutex_unlock(&a->mu);
+    struct lr_up_state *s = a->up->state;
+    uint64_t now = lr_clock_mono_ns();
+    atomic_fetch_sub(&s->inflight, 1);
+    bool fault = (rc && !a->retry && !cancelled) || (a->retry && a->status >= 500) || a->status >= 500;
+    if (!cancelled)
+        lr_up_result(a->up, !fault, now);
+    if (fault || a->retry)
+        lr_metric_add(LR_M_UPSTREAM_FAIL, 1);
+    if (n->first_byte_ns) {
+        uint64_t old = atomic_load(&s->ewma_us), us = n->first_byte_ns / 1000;
+        atomic_store(&s->ewma_us, old ? (old * 7 + us) / 8 : us);
+        lr_histogram_add(LR_H_UPSTREAM_FIRST, n->first_byte_ns);
+    }
+    bool may_retry = a->retry || (rc && !a->head_done && rc != LR_ECANCEL && rc != LR_EDENIED);
+    bool unread = a->built[a->up_at].dialect == LR_DIALECT_NONE;
+    if (may_retry && (!unread || !n->sent) && retry_later(a))
+        return;
+    if (a->retry)
+        finish_error(a, a->status, "upstream_error", "the upstream refused the request again and again");
+    else
+        settle(a, rc, err);
+}
+
+static void send_next(struct lr_attempt *a)
+{
+    if (choose(a)) {
+        finish_error(a, 502, "upstream_unreachable", "no upstream is left to ask");
+        return;
+    }
+    const struct lr_up_request *q = &a->built[a->up_at];
+    a->tries++;
+    a->retry = false;
+    a->status = 0;
+    a->net = (struct lr_net_req){
+        .method = a->net.method,
+        .url = q->url,
+        .headers = q->headers,
+        .n_headers = q->n_headers,
+        .body = q->body,
+        .route = a->up->route,
+        .on_head = on_head,
+        .on_body = on_body,
+        .on_done = on_done,
+    };
+    lr_metric_add(LR_M_UPSTREAM_TRY, 1);
+    atomic_fetch_add(&a->up->state->tries, 1);
+    atomic_fetch_add(&a->up->state->inflight, 1);
+    pthread_mutex_lock(&a->mu);
+    bool cancelled = a->cancelled;
+    int rc = cancelled ? LR_ECANCEL : lr_net_start(a->serve->net, &a->net);
+    a->net_active = rc == 0;
+    pthread_mutex_unlock(&a->mu);
+    if (rc == 0)
+        return;
+    atomic_fetch_sub(&a->up->state->inflight, 1);
+    if (rc == LR_EBUSY)
+        finish_error(a, 429, "overloaded", "too many requests are in flight upstream");
+    else
+        finish_error(a, 503, "upstream_unreachable", lr_strerror(rc));
+}
+
+/* The request for every candidate: the client may be gone when a later one is asked. */
+static int build_all(struct lr_attempt *a, struct lr_req *r, struct lr_err *err)
+{
+    a->built = lr_arena_array(&a->arena, struct lr_up_request, a->n_ups);
+    a->net.method = lr_arena_strz(&a->arena, lr_conn_method(r->conn));
+    LR_FAIL_IF(!a->built || !a->net.method, LR_ENOMEM);
+    size_t ok = 0;
+    int rc = 0;
+    for (size_t i = 0; i < a->n_ups; i++) {
+        int one = lr_up_build(r, &a->conf->ups[a->ups[i]], &a->arena, &a->built[i], err);
+        if (one)
+            a->built[i].url = NULL;
+        rc = one ? one : rc;
+        ok += one == 0;
+    }
+    return ok ? 0 : rc;
+}
+
+void lr_attempt_start(struct lr_attempt *a, struct lr_req *r, struct lr_flight *flight)
+{
+    struct lr_err err = {0};
+    a->flight = flight;
+    if (a->want_keep && !a->keeping)
+        a->keeping = lr_flight_attach(flight, &a->keep, true) == 0;
+    int rc = build_all(a, r, &err);
+    if (rc == LR_EUNSUPPORTED)
+        finish_error(a, 400, "unsupported", err.msg[0] ? err.msg : "no counterpart upstream");
+    else if (rc)
+        finish_error(a, 503, "out_of_memory", lr_strerror(rc));
+    else
+        send_next(a);
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * serve/pipeline.c - the walk: it alone moves a request from room to room, stamps the time, parks and wakes.
+ *
+ *   begin (headers in) -> body* -> ready: parse > key > answer > route > run > send -> end
+ *
+ * The event thread walks small requests through; anything slower is handed to the worker pool by
+ * lr_req_work, which parks the connection meanwhile. Who owns the request: the event thread, except
+ * between lr_req_work and the worker's wake, when the worker owns it (working is true). The mutex of
+ * the request makes "is the work done?" and the parking one step.
+ *
+ * A client that hangs up while the worker owns the request is parked again until the worker is done:
+ * end frees the request and must not run under the worker's feet.
+ */
+#include "serve/serve_int.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define REQ_ARENA_MAX LR_MIB(256) /* trees of a 32 MiB body; the body itself is bounded apart */
+#define SMALL_BODY LR_KIB(16)     /* larger ones are parsed by a worker */
+
+static enum lr_step (*const rooms[LR_ROOM_N])(struct lr_req *) = {
+    [LR_ROOM_PARSE] = lr_room_parse, [LR_ROOM_KEY] = lr_room_key,
+    [LR_ROOM_ANSWER] = lr_room_answer, [LR_ROOM_ROUTE] = lr_room_route,
+    [LR_ROOM_RUN] = lr_room_run,     [LR_ROOM_SEND] = lr_room_send,
+};
+
+const char *lr_room_name(enum lr_room room)
+{
+    static const char *const names[] = {"parse", "key", "answer", "route", "run", "send"};
+    return names[room];
+}
+
+static void make_id(char id[LR_ID_LEN + 1])
+{
+    static const char base36[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+    static _Thread_local struct lr_rng rng;
+    static _Thread_local bool seeded;
+    if (!seeded) {
+        lr_random_bytes(&rng, sizeof rng);
+        seeded = true;
+    }
+    for (int i = 0; i < LR_ID_LEN; i++)
+        id[i] = base36[lr_rng_below(&rng, 36)];
+    id[LR_ID_LEN] = 0;
+}
+
+enum lr_step lr_req_fail(struct lr_req *r, int status, const char *code, const char *fmt, ...)
+{
+    if (r->err_status)
+        return LR_STEP_ERR;
+    r->err_status = status;
+    r->err_code = code;
+    r->outcome = LR_OUT_ERROR;
+    r->reason = code;
+    va_list ap;
+    va_start(ap, fmt);
+    if (vsnprintf(r->err.msg, sizeof r->err.msg, fmt, ap) < 0)
+        r->err.msg[0] = 0;
+    va_end(ap);
+    return LR_STEP_ERR;
+}
+
+/* ---- the walk ---- */
+
+static void stamp(struct lr_req *r, enum lr_room room)
+{
+    uint64_t now = lr_clock_mono_ns();
+    if (r->rec)
+        r->rec->room_ns[room] += now - r->stamp_ns;
+    r->stamp_ns = now;
+}
+
+/* Where a step leads; false: the walk rests (parked, or the answer is on its way). */
+static bool apply(struct lr_req *r, enum lr_step step)
+{
+    stamp(r, r->room);
+    switch (step) {
+    case LR_STEP_WAIT:
+        return false;
+    case LR_STEP_NEXT:
+        if (r->room == LR_ROOM_SEND)
+            return false;
+        r->room++;
+        return true;
+    case LR_STEP_DONE:
+        if (r->room == LR_ROOM_SEND)
+            return false;
+        r->room = LR_ROOM_SEND;
+        return true;
+    case LR_STEP_ERR:
+        /* An error in the send room itself has been replied to, or tore the connection down. */
+        if (r->room == LR_ROOM_SEND)
+            return false;
+        r->room = LR_ROOM_SEND;
+        return true;
+    }
+    return false;
+}
+
+static void walk(struct lr_req *r)
+{
+    while (apply(r, rooms[r->room](r)))
+        ;
+}
+
+/* In the pool: the handed-over room, and the rooms after it up to send, which belongs to the door. */
+static void run_work(struct lr_job *j)
+{
+    struct lr_req *r = LR_CONTAINER(j, struct lr_req, job);
+    enum lr_step step = r->work(r);
+    while (apply(r, step) && r->room != LR_ROOM_SEND)
+        step = rooms[r->room](r);
+    pthread_mutex_lock(&r->mu);
+    r->working = false;
+    if (r->parked) {
+        r->parked = false;
+        lr_conn_wake(r->conn);
+    }
+    pthread_mutex_unlock(&r->mu);
+}
+
+enum lr_step lr_req_work(struct lr_req *r, enum lr_step (*fn)(struct lr_req *))
+{
+    r->work = fn;
+    r->working = true;
+    r->job.run = run_work;
+    if (lr_pool_submit(r->serve->pool, &r->job) == 0)
+        return LR_STEP_WAIT;
+    r->working = false;
+    lr_metric_add(LR_M_SHED, 1);
+    r->retry_after_s = 1;
+    return lr_req_fail(r, 429, "overloaded", "all workers are busy and their queue is full");
+}
+
+/* True: a worker owns the request; the connection is parked until it is done. */
+static bool park_behind_worker(struct lr_req *r)
+{
+    pthread_mutex_lock(&r->mu);
+    bool busy = r->working;
+    if (busy) {
+        r->parked = true;
+        lr_conn_park(r->conn);
+    }
+    pthread_mutex_unlock(&r->mu);
+    return busy;
+}
+
+void lr_req_suspend(struct lr_reader *reader)
+{
+    lr_conn_park(LR_CONTAINER(reader, struct lr_req, reader)->conn);
+}
+
+void lr_req_wake(struct lr_reader *reader)
+{
+    lr_conn_wake(LR_CONTAINER(reader, struct lr_req, reader)->conn);
+}
+
+/* ---- the door's calls ---- */
+
+static int begin(struct lr_conn *conn)
+{
+    struct lr_serve *s = lr_conn_ctx(conn);
+    struct lr_req *r = lr_new(struct lr_req);
+    if (r)
+        r->rec = lr_new(struct lr_record);
+    if (!r || !r->rec) {
+        struct lr_buf none;
+        lr_buf_init(&none, 0);
+        lr_free(r);
+        lr_conn_reply(conn, 503, NULL, 0, &none);
+        return LR_ENOMEM;
+    }
+    lr_conn_set_user(conn, r);
+    r->serve = s;
+    r->conn = conn;
+    r->conf = lr_serve_conf(s);
+    r->start_ns = r->stamp_ns = lr_clock_mono_ns();
+    r->wall_ms = lr_clock_wall_ms();
+    r->outcome = LR_OUT_BYPASS;
+    r->reason = "";
+    make_id(r->id);
+    lr_arena_init(&r->arena, REQ_ARENA_MAX);
+    lr_buf_init(&r->body, r->conf->c->http_body_max);
+    lr_buf_init(&r->out, LR_MIB(64));
+    lr_buf_init(&r->events, LR_MIB(64));
+    pthread_mutex_init(&r->mu, NULL);
+    uint64_t len = lr_conn_content_length(conn);
+    if (len != UINT64_MAX && len > r->body.max)
+        r->body_rc = LR_EOVER; /* refused without reading: the body is thrown away as it comes */
+    else if (len != UINT64_MAX && len)
+        r->body_rc = lr_buf_reserve(&r->body, len < LR_MIB(1) ? (size_t)len : LR_MIB(1));
+    lr_room_begin(r);
+    return 0;
+}
+
+static int body(struct lr_conn *conn, struct lr_str bytes)
+{
+    struct lr_req *r = lr_conn_user(conn);
+    if (r->err_status)
+        return LR_EDENIED;
+    if (!r->body_rc)
+        r->body_rc = lr_buf_adds(&r->body, bytes);
+    return r->body_rc;
+}
+
+static enum lr_step parse_in_pool(struct lr_req *r)
+{
+    return lr_room_parse(r);
+}
+
+static void ready(struct lr_conn *conn)
+{
+    struct lr_req *r = lr_conn_user(conn);
+    if (park_behind_worker(r))
+        return;
+    if (lr_conn_gone(conn)) {
+        /* Nobody reads the answer: any reply lets the door come to its end. */
+        struct lr_buf none;
+        lr_buf_init(&none, 0);
+        lr_conn_reply(conn, 499, NULL, 0, &none);
+        return;
+    }
+    if (r->room == LR_ROOM_PARSE && r->body.len > SMALL_BODY && !r->body_rc && !r->err_status) {
+        enum lr_step step = lr_req_work(r, parse_in_pool);
+        if (step == LR_STEP_WAIT) {
+            if (park_behind_worker(r))
+                return;
+        } else {
+            apply(r, step);
+        }
+    }
+    walk(r);
+    while (r->working && !park_behind_worker(r))
+        walk(r); /* the worker was done before the connection could be parked */
+}
+
+/* Fills the record from the request and hands it to the traces. */
+static void record(struct lr_req *r)
+{
+    struct lr_record *rec = r->rec;
+    memcpy(rec->id, r->id, sizeof rec->id);
+    rec->wall_ms = r->wall_ms;
+    rec->total_ns = lr_clock_mono_ns() - r->start_ns;
+    rec->tenant = r->tenant.id;
+    memcpy(rec->tenant_name, r->tenant.name, sizeof rec->tenant_name);
+    rec->outcome = (uint8_t)r->outcome;
+    rec->dialect = (uint8_t)r->dialect;
+    rec->stream = r->stream;
+    rec->body_bytes = r->body.len;
+    rec->hints = r->hints;
+    rec->usage = r->usage;
+    if (!rec->reason[0])
+        (void)snprintf(rec->reason, sizeof rec->reason, "%s", r->reason); /* cut to fit */
+    if (!r->raw_hit) {
+        rec->text_bytes = r->key.text_bytes;
+        rec->n_blocks = r->key.n_blocks;
+        memcpy(rec->blocks, r->key.blocks, r->key.n_blocks * sizeof rec->blocks[0]);
+        rec->n_members = 0;
+        if (r->key.n_members) {
+            rec->members = lr_calloc(r->key.n_members, sizeof *rec->members);
+            if (rec->members) {
+                rec->n_members = r->key.n_members;
+                memcpy(rec->members, r->key.members, rec->n_members * sizeof *rec->members);
+            }
+        }
+    }
+    lr_traces_add(r->serve->traces, rec);
+}
+
+static void end(struct lr_conn *conn)
+{
+    struct lr_req *r = lr_conn_user(conn);
+    if (!r)
+        return;
+    if (r->reading)
+        lr_reader_close(&r->reader);
+    if (r->dialect != LR_DIALECT_NONE || r->bypass)
+        record(r);
+    lr_encoder_close(r->encoder);
+    lr_doc_unref(r->hit.doc);
+    lr_buf_free(&r->body);
+    lr_buf_free(&r->out);
+    lr_buf_free(&r->events);
+    lr_arena_free(&r->arena);
+    lr_conf_unref(r->conf);
+    pthread_mutex_destroy(&r->mu);
+    lr_free(r->rec);
+    lr_free(r);
+}
+
+const struct lr_door_ops lr_pipeline_ops = {
+    .begin = begin,
+    .body = body,
+    .ready = ready,
+    .end = end,
+};

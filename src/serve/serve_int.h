@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * serve/serve_int.h - for serve/ itself: the request, its rooms, and what they share.
+ *
+ *   accept > parse > key > answer > route > run > send        pipeline.c alone moves a request
+ *                            | hit ------------->|
+ *
+ * A room reads what earlier rooms wrote and writes only its own group of fields of struct lr_req.
+ */
+#ifndef LR_SERVE_SERVE_INT_H
+#define LR_SERVE_SERVE_INT_H
+
+#include "answer/answer.h"
+#include "base/base.h"
+#include "dialect/dialect.h"
+#include "net/net.h"
+#include "route/route.h"
+#include "serve/door.h"
+#include "serve/flight.h"
+#include "serve/serve.h"
+
+#define LR_ID_LEN 24 /* random part of request ids, lower-case letters and digits */
+
+/* ---- timers (timer.c): one thread, for what must happen later ---- */
+
+struct lr_timers;
+struct lr_timer {
+    uint64_t at_ns;
+    void (*fire)(struct lr_timer *); /* on the timer thread; short; the timer is the caller's again */
+    struct lr_timer *next;
+};
+int lr_timers_open(struct lr_timers **out);
+void lr_timers_close(struct lr_timers *); /* fires what is pending at once, joins */
+void lr_timers_add(struct lr_timers *, struct lr_timer *);
+
+/* ---- tenants (tenant.c, keys.c) ---- */
+
+struct lr_tenant {
+    uint64_t id;        /* keyed hash: partition in metrics, quotas, selectors */
+    uint8_t secret[32]; /* keys every digest of this tenant */
+    char name[64];      /* managed: the tenant's name; pass-through: "p-" + 8 hex digits of id */
+    bool proven;        /* hits may be served */
+    const struct lr_opt_tenant *limits; /* or NULL */
+};
+struct lr_tenants;
+int lr_tenants_open(struct lr_tenants **out, const char *dir, const char *keys_file, struct lr_err *err);
+void lr_tenants_close(struct lr_tenants *);
+/* Who sends this credential (the bare key; may be empty: anonymous). LR_EDENIED: managed, and the key
+ * is unknown or revoked. proof_ms: keys.proof. */
+int lr_tenants_find(struct lr_tenants *, struct lr_str credential, uint64_t now_ms, uint64_t proof_ms,
+                    struct lr_tenant *out);
+bool lr_tenants_managed(const struct lr_tenants *);
+/* Pass-through: the credential just succeeded (or was refused) upstream. */
+void lr_tenants_prove(struct lr_tenants *, uint64_t id, bool ok, uint64_t now_ms);
+/* Limits: counts a request, or tokens and money spent upstream. admit: LR_EOVER with the name of the
+ * limit in *which and seconds until it eases in *retry_s. */
+int lr_tenants_admit(struct lr_tenants *, const struct lr_tenant *, uint64_t now_ms, const char **which,
+                     unsigned *retry_s);
+void lr_tenants_spend(struct lr_tenants *, uint64_t id, uint64_t tokens, double money, uint64_t now_ms);
+/* Reads the keys file again if it changed; writes proofs that changed. Called every second or so. */
+void lr_tenants_tick(struct lr_tenants *);
+/* keys.c: the rows of a keys file and the salt of its hashes. */
+int lr_keys_load(const char *path, uint8_t salt[32], struct lr_key_row **rows, size_t *n,
+                 struct lr_err *err);
+/* The deployment's secret (32 bytes, <dir>/secret, 0600). */
+const uint8_t *lr_tenants_secret(const struct lr_tenants *);
+
+/* ---- configuration snapshots (conf.c) ---- */
+
+/* One upstream's running state; survives reloads while name and url stay. */
+struct lr_up_state {
+    uint64_t id; /* hash of name and url */
+    atomic_uint inflight;
+    atomic_uint failures;           /* in a row */
+    atomic_uint_fast64_t open_until_ns; /* breaker: 0 = closed */
+    atomic_bool probe_bad;
+    atomic_uint_fast64_t ewma_us; /* of time to first byte */
+    atomic_uint_fast64_t tries, fails;
+    atomic_uint refs;
+};
+struct lr_upstream {
+    const struct lr_opt_upstream *opt;
+    char name[64], host[128];
+    char *base;      /* what stands before "/chat/completions": ends in /v1 or a path of its own */
+    size_t root_n;   /* so much of base stands before paths that do not begin with /v1 */
+    int speaks;      /* LR_SPEAKS_OPENAI or LR_SPEAKS_ANTHROPIC */
+    char *key;       /* its own credential, or NULL */
+    struct lr_up_state *state;
+    struct lr_net_route route;
+};
+/* Immutable, refcounted; a request keeps the one it began with. */
+struct lr_conf {
+    struct lr_config *c;
+    struct lr_upstream *ups;
+    size_t n_ups;
+    uint64_t epoch; /* of the raw shortcut: another config, another table */
+    atomic_uint refs;
+};
+struct lr_conf *lr_conf_ref(struct lr_conf *);
+void lr_conf_unref(struct lr_conf *);
+/* old (may be NULL) hands on upstream states. Takes c, also on failure. */
+int lr_conf_make(struct lr_conf **out, struct lr_config *c, const struct lr_conf *old,
+                 const struct lr_serve_opts *opts, uint64_t epoch, struct lr_err *err);
+/* Upstreams that serve `model` for a client: indexes into conf->ups (at most max); *sent = the model's
+ * name upstream. 0 = nobody. */
+size_t lr_conf_serving(const struct lr_conf *, struct lr_str model, size_t *idx, size_t max,
+                       struct lr_str *sent);
+/* Price of `model` on the newest date, or NULL. */
+const struct lr_opt_price *lr_conf_price(const struct lr_conf *, struct lr_str model);
+double lr_price_of(const struct lr_opt_price *, const struct lr_usage *); /* money; 0 when p is NULL */
+const struct lr_opt_category *lr_conf_category(const struct lr_conf *, struct lr_str name);
+
+/* ---- records of requests (trace.c) ---- */
+
+enum lr_room { LR_ROOM_PARSE, LR_ROOM_KEY, LR_ROOM_ANSWER, LR_ROOM_ROUTE, LR_ROOM_RUN, LR_ROOM_SEND, LR_ROOM_N };
+enum lr_outcome { LR_OUT_HIT, LR_OUT_MISS, LR_OUT_BYPASS, LR_OUT_STALE, LR_OUT_COALESCED, LR_OUT_ERROR };
+const char *lr_outcome_name(enum lr_outcome);
+const char *lr_room_name(enum lr_room);
+
+/* Agent hints of a request, as they came, cut to what traces keep ([A-Za-z0-9._:-] only). */
+struct lr_hints {
+    char program[40], parent[40], tool[40];
+    bool last;
+};
+/* One finished request: no text, no secret. */
+struct lr_record {
+    char id[LR_ID_LEN + 1];
+    uint64_t wall_ms;            /* arrival */
+    uint64_t room_ns[LR_ROOM_N]; /* time spent, waiting included */
+    uint64_t first_ns, total_ns; /* to the first byte of the answer, to its last */
+    uint64_t tenant;
+    char tenant_name[64], model[64], upstream[64], category[32], tag[64];
+    char reason[48], choice[24]; /* x-larder-reason; why this upstream */
+    struct lr_digest key;
+    bool keyed, stored, stream;
+    uint8_t outcome, shelf, dialect; /* lr_outcome; 0 none 1 exact; lr_dialect_id */
+    int status;
+    uint16_t tries;
+    uint64_t body_bytes, text_bytes, age_ms;
+    struct lr_usage usage;
+    double money_saved, money_spent;
+    uint64_t ms_saved;
+    struct lr_hints hints;
+    uint64_t blocks[LR_KEY_BLOCKS_MAX];
+    size_t n_blocks;
+    struct lr_key_member *members; /* owned by the record (lr_alloc) */
+    size_t n_members;
+};
+
+struct lr_traces;
+int lr_traces_open(struct lr_traces **out, size_t max, const char *file, struct lr_err *err);
+void lr_traces_close(struct lr_traces *);
+/* Takes r's members. */
+void lr_traces_add(struct lr_traces *, struct lr_record *r);
+/* `stored` came later than the record. */
+void lr_traces_stored(struct lr_traces *, const char *id);
+/* A copy of a record (members copied too: free with lr_free). LR_ENOENT. */
+int lr_traces_find(struct lr_traces *, const char *id, struct lr_record *out);
+/* Newest first, at most n; members not copied. Returns how many. */
+size_t lr_traces_recent(struct lr_traces *, struct lr_record *out, size_t n);
+/* The newest record whose members are those of `key`: for explain of raw hits. */
+int lr_traces_by_key(struct lr_traces *, const struct lr_digest *key, struct lr_record *out);
+/* One JSONL line of the trace format (docs/formats/trace.md). */
+int lr_trace_line(const struct lr_record *, struct lr_buf *out);
+
+/* Totals over time for the dashboard: one bucket a minute, a day of them. */
+struct lr_minute {
+    uint64_t minute; /* Unix minutes */
+    uint64_t n[6];   /* by lr_outcome */
+    uint64_t tokens_saved, ms_saved, hit_ns, miss_ns;
+    double money_saved, money_spent;
+};
+size_t lr_traces_minutes(struct lr_traces *, struct lr_minute *out, size_t n);
+
+/* ---- the server ---- */
+
+struct lr_serve {
+    char *dir;
+    struct lr_serve_opts opts;
+    pthread_mutex_t conf_mu; /* guards conf; held for a pointer copy only */
+    struct lr_conf *conf;
+    struct lr_tenants *tenants;
+    struct lr_answer *answer;
+    struct lr_raw *raw;
+    struct lr_flights *flights;
+    struct lr_net *net;
+    struct lr_pool *pool;
+    struct lr_timers *timers;
+    struct lr_traces *traces;
+    struct lr_door *door, *admin_door;
+    struct lr_timer tick;
+    char admin_key[72];
+    uint64_t started_ms;
+    /* answer.regenerate: when a key was last answered; hash of the key -> 32 bits of it, 32 of seconds */
+    atomic_uint_fast64_t recent[4096];
+    atomic_bool closing;
+    atomic_uint attempts; /* producers alive */
+};
+struct lr_conf *lr_serve_conf(struct lr_serve *); /* a reference */
+
+/* ---- the request ---- */
+
+enum lr_step { LR_STEP_NEXT, LR_STEP_DONE, LR_STEP_WAIT, LR_STEP_ERR };
+
+/* cache-control and x-larder-* of a request, clamped to what the operator allows. */
+struct lr_wish {
+    bool no_cache, no_store, only_if_cached, bad; /* bad: a directive that does not parse */
+    uint64_t max_age_ms, swr_ms, sie_ms, ttl_ms;
+    struct lr_str category, tag;
+    bool variety; /* category says that answers to variety may be stored */
+};
+
+struct lr_req {
+    /* accept: set by begin */
+    struct lr_serve *serve;
+    struct lr_conf *conf;
+    struct lr_conn *conn;
+    struct lr_arena arena;
+    char id[LR_ID_LEN + 1];
+    uint64_t start_ns, wall_ms, stamp_ns;
+    enum lr_room room;
+    struct lr_buf body;
+    int body_rc;
+    struct lr_record *rec;
+    struct lr_hints hints;
+
+    /* work handed to the pool, and waking: mu is taken by whoever parks and whoever wakes */
+    pthread_mutex_t mu;
+    struct lr_job job;
+    enum lr_step (*work)(struct lr_req *); /* runs in the pool */
+    bool working, parked;
+
+    /* parse */
+    enum lr_dialect_id dialect; /* NONE: passed through */
+    struct lr_str credential;
+    struct lr_tenant tenant;
+    struct lr_wish wish;
+    struct lr_request *request;
+    struct lr_str raw_prefix;
+    bool raw_hit;     /* the raw shortcut knew these bytes: key.exact is set, request is NULL */
+    uint16_t ask_n;   /* what the answer must satisfy, from the request or the raw note */
+    uint64_t ask_max_tokens;
+    bool stream, include_usage;
+
+    /* key */
+    struct lr_key key;
+    const struct lr_key_header *key_headers; /* headers that change the answer */
+    size_t n_key_headers;
+    bool may_store, may_serve;
+
+    /* answer */
+    struct lr_answer_hit hit; /* doc != NULL: a hit, or a stale candidate */
+    enum lr_outcome outcome;
+    const char *reason; /* static */
+    bool refresh;       /* stale-while-revalidate: serve hit, refresh behind */
+
+    /* route */
+    size_t ups[64];
+    size_t n_ups;
+    struct lr_str model_sent;
+    struct lr_str dropped; /* members that a translation left out, comma-separated */
+    bool bypass; /* through unread: outcome BYPASS */
+
+    /* run */
+    struct lr_reader reader;
+    bool reading;
+
+    /* send */
+    struct lr_encoder *encoder;
+    struct lr_buf out; /* encoded, not yet sent */
+    size_t out_at;
+    struct lr_buf events;
+    int head_status;
+    struct lr_str head_lines;
+    bool first_sent, replied, ended, streaming;
+    struct lr_usage usage;
+
+    /* error: any room */
+    int err_status;
+    const char *err_code; /* static */
+    struct lr_err err;
+    unsigned retry_after_s;
+    bool close_proof;
+};
+
+/* pipeline.c */
+extern const struct lr_door_ops lr_pipeline_ops;
+/* Hands fn to the worker pool and parks; when fn returns its step is applied and the connection woken.
+ * Returns WAIT, or ERR with 429 set when the pool is full. Event thread only. */
+enum lr_step lr_req_work(struct lr_req *r, enum lr_step (*fn)(struct lr_req *));
+/* Fills the error fields (first one wins); returns ERR. */
+enum lr_step lr_req_fail(struct lr_req *r, int status, const char *code, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+/* Parks the connection of a reader: the suspend callback of flights. */
+void lr_req_suspend(struct lr_reader *);
+void lr_req_wake(struct lr_reader *);
+
+/* rooms */
+enum lr_step lr_room_parse(struct lr_req *);  /* parse.c */
+enum lr_step lr_room_key(struct lr_req *);    /* ask.c */
+enum lr_step lr_room_answer(struct lr_req *); /* ask.c */
+enum lr_step lr_room_route(struct lr_req *);  /* run.c */
+enum lr_step lr_room_run(struct lr_req *);    /* run.c */
+enum lr_step lr_room_send(struct lr_req *);   /* send.c */
+void lr_room_begin(struct lr_req *);          /* parse.c: Host, Origin, sizes; fills err */
+
+/* embed.c: an EMBEDDING request is answered item by item; run and send of that kind. */
+enum lr_step lr_embed_run(struct lr_req *);
+
+/* run.c: starts a flight behind r's back that renews the stale entry which r is being served. */
+int lr_run_refresh(struct lr_req *r);
+
+/* ---- attempts (attempt.c): the producer of a flight at an upstream ---- */
+
+struct lr_attempt;
+/* A producer for r: takes what it needs of r by copy, so that it may outlive it. Fills opts with its
+ * callbacks. LR_ENOMEM. */
+int lr_attempt_new(struct lr_req *r, struct lr_flight_opts *opts, struct lr_attempt **out);
+/* Never entered a flight of its own (it joined another's): free it. */
+void lr_attempt_drop(struct lr_attempt *);
+/* Builds the upstream's request from r and sends it; `flight` has been begun with its opts. On failure
+ * the flight has been finished with an error event. */
+void lr_attempt_start(struct lr_attempt *, struct lr_req *r, struct lr_flight *flight);
+/* The keep reader of a flight that lives on it alone (refresh): pass to lr_flight_enter. */
+struct lr_reader *lr_attempt_keep(struct lr_attempt *);
+
+/* upstream.c: the request line, headers and body for one upstream; breaker and load. */
+struct lr_up_request {
+    char *url;
+    const char **headers;
+    size_t n_headers;
+    struct lr_str body;
+    enum lr_dialect_id dialect; /* NONE: passed through unread */
+};
+/* All memory from a. LR_EUNSUPPORTED: the translation refuses (err says what). */
+int lr_up_build(struct lr_req *r, const struct lr_upstream *u, struct lr_arena *a,
+                struct lr_up_request *out, struct lr_err *err);
+/* The dialect in which u is asked when a client speaks d; NONE: it cannot be. */
+enum lr_dialect_id lr_up_dialect(const struct lr_upstream *u, enum lr_dialect_id d);
+/* May it be asked now (healthy, breaker closed or rested)? take: about to ask; false when another request
+ * is the trial of a rested breaker already. */
+bool lr_up_ready(const struct lr_upstream *u, uint64_t now_ns);
+bool lr_up_take(const struct lr_upstream *u, uint64_t now_ns);
+void lr_up_result(const struct lr_upstream *u, bool ok, uint64_t now_ns);
+/* Response headers worth passing on, as "name: value\n" lines appended to out. */
+int lr_up_headers(const struct lr_net_head *h, bool bypass, struct lr_buf *out);
+
+/* keep.c: stores a finished answer, in the pool; takes log's memory. */
+struct lr_keep_note {
+    struct lr_doc_meta meta;
+    uint64_t bytes_tenant_max;
+    uint64_t entry_max;
+    char id[LR_ID_LEN + 1];
+};
+void lr_keep_store(struct lr_serve *, const struct lr_keep_note *, struct lr_buf *log);
+/* Builds the raw shortcut's note for r, and reads it back. */
+void lr_raw_remember(struct lr_req *r);
+bool lr_raw_recall(struct lr_req *r);
+
+/* probe.c: health probes that are due. */
+void lr_probe_tick(struct lr_serve *s, uint64_t now_ns);
+
+/* guard.c: may this Host / Origin talk to us? */
+bool lr_guard_host(const struct lr_conf *, struct lr_str host);
+bool lr_guard_origin(const struct lr_conf *, struct lr_str origin, struct lr_str host);
+
+/* admin.c, ui.c, metrics.c: answer at once, on the event thread or through the pool. True when the path
+ * is theirs; then they have replied or handed on. */
+bool lr_admin_path(struct lr_str path);
+enum lr_step lr_admin_handle(struct lr_req *r); /* NEXT: r->out is the body; status in head_status */
+
+#endif
