@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  * base/option.c - the options table as data, and the one setter behind every source of values.
  *
- * options.def is expanded here a third time (option.h made the structs), now into rows: type, names,
- * bounds and the offset of the member. Nothing below knows an option by name; what an option means is
- * its row, so a new option is one line in options.def and nowhere else.
+ * options.def is expanded here a third time (option.h made the structs), now into rows: type,
+ * names, bounds and the offset of the member. Nothing below knows an option by name; what an option
+ * means is its row, so a new option is one line in options.def and nowhere else.
  *
  *   rows   [ listen, admin.listen, ... trace.file | upstreams.name ... | aliases.name ... | ... ]
- *            plain rows: offset in lr_config       one run of fields a record table: offset in a record
+ *            plain: offset in lr_config         fields: offset in the record
  *   tables [ upstream: rows 35..58, offset of config.upstreams ] [ alias ] [ tenant ] ...
  *
- * Sources run from the weakest to the strongest (defaults, option_yaml.c, then environment and flags in
- * option_load.c) and all of them end in lr_opt_set, so that bounds, names and messages are the same
- * wherever a value comes from.
+ * Sources run from the weakest to the strongest (defaults, option_yaml.c, then environment and
+ * flags in option_load.c) and all of them end in lr_opt_set, so that bounds, names and messages are
+ * the same wherever a value comes from.
  *
  * Invariants, from the first successful lr_config_load step to lr_config_free: every TEXT is a heap
- * string, every LIST holds n heap strings, every record below n has all its fields set. A failed set
- * leaves the old value in place. A record counts from before its first field is filled, so that a load
- * that stops half-way is freed by the same code.
+ * string, every LIST holds n heap strings, every record below n has all its fields set. A failed
+ * set leaves the old value in place. A record counts from before its first field is filled, so that
+ * a load that stops half-way is freed by the same code.
  *
- * Texts are valid UTF-8 without control characters, whatever the source: that is what keeps CR and LF
- * out of headers and lets lr_config_print write any value as YAML.
+ * Texts are valid UTF-8 without control characters, whatever the source: that is what keeps CR and
+ * LF out of headers and lets lr_config_print write any value as YAML.
  *
  * Dropped: a hash of names. There are below a hundred rows, read a handful of times a run.
  */
@@ -37,17 +37,19 @@
 
 static const struct lr_opt_row rows[] = {
 #define OPT(type, key, field, def, min, max, when, doc)                                            \
-    {LR_OPT_##type, LR_OPT_##when, key, def, min, max, doc, NULL, offsetof(struct lr_config, field)},
+    {LR_OPT_##type, LR_OPT_##when, key,                                                            \
+     def,           min,           max,                                                            \
+     doc,           NULL,          offsetof(struct lr_config, field)},
 #define RECORD(name, key, doc)
 #define FIELD(rec, type, key, field, def, min, max, doc)                                           \
-    {LR_OPT_##type, LR_OPT_LIVE,   key, def,                                                       \
-     min,           max,           doc, key_of_##rec,                                              \
-     offsetof(struct lr_opt_##rec, field)},
+    {LR_OPT_##type, LR_OPT_LIVE,  key,                                                             \
+     def,           min,          max,                                                             \
+     doc,           key_of_##rec, offsetof(struct lr_opt_##rec, field)},
 #define RECORD_END(name)
 #include "base/options.def"
 };
 
-/* Row numbers. The odd pairs give FIRST_x the number of the row after it, and END_x the one past. */
+/* Row numbers. The odd pairs give FIRST_x the number of the row after it, END_x the one past. */
 enum {
 #define OPT(type, key, field, def, min, max, when, doc) ROW_##field,
 #define RECORD(name, key, doc) FIRST_##name, BEFORE_##name = FIRST_##name - 1,
@@ -62,9 +64,12 @@ _Static_assert((int)FIRST_upstream <= 64 && LR_COUNT(rows) <= LR_OPT_ROWS_MAX, "
 static const struct lr_opt_table tables[] = {
 #define OPT(type, key, field, def, min, max, when, doc)
 #define RECORD(name, key, doc)                                                                     \
-    {#name,                       key,                                                             \
-     doc,                         offsetof(struct lr_config, name##s.v),                           \
-     sizeof(struct lr_opt_##name), rows + FIRST_##name,                                            \
+    {#name,                                                                                        \
+     key,                                                                                          \
+     doc,                                                                                          \
+     offsetof(struct lr_config, name##s.v),                                                        \
+     sizeof(struct lr_opt_##name),                                                                 \
+     rows + FIRST_##name,                                                                          \
      END_##name - FIRST_##name},
 #define FIELD(rec, type, key, field, def, min, max, doc)
 #define RECORD_END(name)
@@ -141,7 +146,7 @@ const char *lr_opt_show(struct lr_str s, char out[LR_OPT_SHOW_MAX])
     return out;
 }
 
-/* prefix and key with '.' (and for environment names '-') replaced; keys are short: see the test. */
+/* prefix and key with '.' (and for environment names '-') replaced; keys are short. */
 static const char *spell(const char *prefix, const char *key, bool env, char out[LR_OPT_NAME_MAX])
 {
     size_t n = strlen(prefix);
@@ -187,7 +192,7 @@ static void *member(const struct lr_opt_row *row, void *base)
     return (char *)base + row->offset;
 }
 
-/* One sentence for every refusal of a value: "answer.bytes wants a size ..., got 'x'". */
+/* One sentence for every refusal: "answer.bytes wants a size such as 64K or 1G, got 'x'". */
 static int refuse(const struct lr_opt_row *row, const struct lr_opt_at *at, int rc,
                   struct lr_str text, const char *wants)
 {
@@ -196,15 +201,18 @@ static int refuse(const struct lr_opt_row *row, const struct lr_opt_at *at, int 
                        lr_opt_label(row, label), wants, lr_opt_show(text, got));
 }
 
-static int out_of_range(const struct lr_opt_row *row, const struct lr_opt_at *at, struct lr_str text)
+static int out_of_range(const struct lr_opt_row *row, const struct lr_opt_at *at,
+                        struct lr_str text)
 {
     char wants[80];
-    if (snprintf(wants, sizeof wants, "%s to %s", row->min ? row->min : "anything up",
-                 row->max ? row->max : "any bound") < 0)
+    if (row->type == LR_OPT_LIST
+            ? snprintf(wants, sizeof wants, "at most %s items", row->max) < 0
+            : snprintf(wants, sizeof wants, "%s to %s", row->min, row->max) < 0)
         wants[0] = 0;
     return refuse(row, at, LR_EOVER, text, wants);
 }
 
+/* Numbers have both bounds in the table; a bound that does not parse is our bug. */
 static int parse_whole(enum lr_opt_type type, struct lr_str s, uint64_t *out)
 {
     return type == LR_OPT_SIZE       ? lr_parse_size(s, out)
@@ -215,16 +223,16 @@ static int parse_whole(enum lr_opt_type type, struct lr_str s, uint64_t *out)
 static int set_whole(const struct lr_opt_row *row, uint64_t *out, struct lr_str text,
                      const struct lr_opt_at *at)
 {
-    uint64_t v, lo = 0, hi = UINT64_MAX;
+    uint64_t v, lo = 0, hi = 0;
     int rc = parse_whole(row->type, text, &v);
     if (rc == LR_EPARSE)
         return refuse(row, at, rc, text,
                       row->type == LR_OPT_SIZE       ? "a size such as 64K or 1G"
                       : row->type == LR_OPT_DURATION ? "a duration such as 250ms, 5s or 2h"
                                                      : "a whole number");
-    int bad = row->min ? parse_whole(row->type, lr_strz(row->min), &lo) : 0;
-    bad = bad || (row->max && parse_whole(row->type, lr_strz(row->max), &hi));
-    assert(!bad); /* the table's own bounds */
+    bool bad = parse_whole(row->type, lr_strz(row->min), &lo) ||
+               parse_whole(row->type, lr_strz(row->max), &hi);
+    assert(!bad);
     if (rc || v < lo || v > hi)
         return out_of_range(row, at, text);
     *out = v;
@@ -238,10 +246,9 @@ static int set_real(const struct lr_opt_row *row, double *out, struct lr_str tex
     int rc = lr_parse_real(text, &v);
     if (rc == LR_EPARSE)
         return refuse(row, at, rc, text, "a number such as 1.25");
-    int bad = row->min ? lr_parse_real(lr_strz(row->min), &lo) : 0;
-    bad = bad || (row->max && lr_parse_real(lr_strz(row->max), &hi));
+    bool bad = lr_parse_real(lr_strz(row->min), &lo) || lr_parse_real(lr_strz(row->max), &hi);
     assert(!bad);
-    if (rc || (row->min && v < lo) || (row->max && v > hi))
+    if (rc || v < lo || v > hi)
         return out_of_range(row, at, text);
     *out = v;
     return 0;
@@ -509,8 +516,8 @@ static unsigned min3(unsigned a, unsigned b, unsigned c)
     return a < c ? a : c;
 }
 
-/* Edits (insert, delete, replace, swap of neighbours) that turn a into b: the three newest rows of the
- * usual table are kept. Both below LR_OPT_NAME_MAX bytes. */
+/* Edits (insert, delete, replace, swap of neighbours) that turn a into b: the three newest rows of
+ * the usual table are kept. Both below LR_OPT_NAME_MAX bytes. */
 static unsigned edits(struct lr_str a, struct lr_str b)
 {
     unsigned line[3][LR_OPT_NAME_MAX];

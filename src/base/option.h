@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * base/option.h - the options table: one row makes the flag, the environment name, the config key,
- * the default, the validation, the help, the commented larder.yaml, the man page and the completion.
+ * base/option.h - the options table: one row makes the flag, the environment name, the config
+ * key, the default, the validation, the help, the commented larder.yaml, the man page and the
+ * completion.
  *
  *   row  SIZE answer.bytes          flag --answer-bytes   env LARDER_ANSWER_BYTES
  *                                   yaml  answer:\n  bytes: 1G      or  answer.bytes: 1G
  *
  * Precedence: flag over environment over file over default. Unknown names are errors, everywhere.
- * Lists of records (upstreams, aliases, tenants, categories, prices) are rows of record tables in the
- * same options.def. Secrets never come from a flag: rows named *-file and *-env point at them.
+ * Lists of records (upstreams, aliases, tenants, categories, prices) are rows of record tables in
+ * the same options.def. Secrets never come from a flag: rows named *-file and *-env point at them.
  * packaging/larder.yaml, made by lr_config_sample, shows them all.
  */
 #ifndef LR_BASE_OPTION_H
@@ -84,34 +85,33 @@ struct lr_opt_row {
 const struct lr_opt_row *lr_opt_rows(size_t *n);
 
 /* Loads defaults, then the file (path NULL: none), then env, then flags. argv holds options only
- * ("--key value", "--key=value", "--bool", "--no-bool"); what is no option is left: *rest_n words are
- * moved to the front of argv (rest_n NULL: such words are errors; "--" ends the options).
- * `--upstream URL` or `--upstream name=URL` adds an upstream record, LARDER_UPSTREAM a comma-separated
- * list of them. LARDER_CONFIG is skipped: the command line reads it and gives `path`.
- * An upstream without a name gets its URL's host, so names are set after a load.
- * err says what and where ("--answer-bytes", "LARDER_TTL", "larder.yaml:12").
- * On failure *c is as it was; on success what it held is overwritten, not freed.
- * The config owns its strings: lr_config_free. envp may be NULL. Bounds: file at most 4 MiB, a text
- * 4 KiB, 1024 records a table. Rows are validated here; what rows must be to each other, by
- * lr_config_check. */
+ * ("--key value", "--key=value", "--bool", "--no-bool"); what is no option is left: *rest_n words
+ * are moved to the front of argv (rest_n NULL: such words are errors; "--" ends the options).
+ * `--upstream URL` or `--upstream name=URL` adds an upstream record, LARDER_UPSTREAM a
+ * comma-separated list of them. LARDER_CONFIG is skipped: the command line reads it and gives
+ * `path`. An upstream without a name gets its URL's host, so names are set after a load. err says
+ * what and where ("--answer-bytes", "LARDER_TTL", "larder.yaml:12"). On failure *c is as it was; on
+ * success what it held is overwritten, not freed. The config owns its strings: lr_config_free. envp
+ * may be NULL. Bounds: file at most 4 MiB, a text 4 KiB, 1024 records a table. Rows are validated
+ * here; what rows must be to each other, by lr_config_check. */
 int lr_config_load(struct lr_config *c, const char *path, char **envp, int argc, char **argv,
                    int *rest_n, struct lr_err *err);
 /* Every row at its default, no records. */
 int lr_config_defaults(struct lr_config *c, struct lr_err *err);
-/* Appends the records of a price file (prices.file): YAML with the one key `prices`. On failure *c is
- * as it was. Print a config before this if the print is to be loaded again. */
+/* Appends the records of a price file (prices.file): YAML with the one key `prices`. On failure *c
+ * is as it was. Print a config before this if the print is to be loaded again. */
 int lr_config_load_prices(struct lr_config *c, const char *path, struct lr_err *err);
-/* What rows must be to each other: TLS files come in pairs; names are there and unique; upstream URLs
- * are http or https and hold no credentials; aliases name upstreams that exist; dates and headers are
- * well-formed. LR_EINVAL with the record in err->where ("upstream 2 (azure)"). */
+/* What rows must be to each other: TLS files come in pairs; names are there and unique; upstream
+ * URLs are http or https and hold no credentials; aliases name upstreams that exist; dates and
+ * headers are well-formed. LR_EINVAL with the record in err->where ("upstream 2 (azure)"). */
 int lr_config_check(const struct lr_config *c, struct lr_err *err);
 void lr_config_free(struct lr_config *c);
 
 /* All of these append to out and return its rc.
  * The commented larder.yaml with every row at its default, as packaging/larder.yaml holds it. */
 int lr_config_sample(struct lr_buf *out);
-/* The configuration as YAML that loads to the same one. Secrets are only ever names of files here, so
- * it may be shown. */
+/* The configuration as YAML that loads to the same one. Secrets are only ever names of files here,
+ * so it may be shown. */
 int lr_config_print(const struct lr_config *c, struct lr_buf *out);
 /* The options for --help, 80 columns. */
 int lr_config_help(struct lr_buf *out);

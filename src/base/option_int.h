@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * base/option_int.h - what the files of the options table share: the record tables as data, the places
- * of errors, and the setters that every source of values (defaults, file, environment, flags) uses.
+ * base/option_int.h - what the files of the options table share: the record tables as data, the
+ * places of errors, and the setters that every source of values (defaults, file, environment,
+ * flags) uses.
  */
 #ifndef LR_BASE_OPTION_INT_H
 #define LR_BASE_OPTION_INT_H
@@ -11,10 +12,10 @@
 #define LR_OPT_TEXT_MAX 4096 /* bytes of one text or list item */
 #define LR_OPT_RECORDS_MAX 1024
 #define LR_OPT_ROWS_MAX 128 /* rows and fields of the whole table: our own bound */
-#define LR_OPT_NAME_MAX 96 /* bytes of a key, flag or environment name with its NUL */
-#define LR_OPT_SHOW_MAX 64 /* bytes of foreign text quoted in an error, NUL included */
+#define LR_OPT_NAME_MAX 96  /* bytes of a key, flag or environment name with its NUL */
+#define LR_OPT_SHOW_MAX 64  /* bytes of foreign text quoted in an error, NUL included */
 
-/* A record table: the member `{struct lr_opt_<name> *v; size_t n;}` of struct lr_config at `offset`. */
+/* A record table: the member `{struct lr_opt_<name> *v; size_t n;}` of struct lr_config. */
 struct lr_opt_table {
     const char *name, *key, *doc; /* "upstream", "upstreams" */
     size_t offset;                /* of v in struct lr_config */
@@ -47,8 +48,8 @@ const char *lr_opt_label(const struct lr_opt_row *row, char out[LR_OPT_NAME_MAX]
 /* The group of a key: "answer" of "answer.bytes", empty of "data". */
 struct lr_str lr_opt_group(const char *key);
 
-/* Parses, validates and stores one value into the struct at base (the config or a record), replacing
- * what was there. A LIST is split at commas. */
+/* Parses, validates and stores one value into the struct at base (the config or a record),
+ * replacing what was there. A LIST is split at commas. */
 int lr_opt_set(const struct lr_opt_row *row, void *base, struct lr_str text,
                const struct lr_opt_at *at);
 void lr_opt_list_clear(const struct lr_opt_row *row, void *base);

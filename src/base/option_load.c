@@ -4,17 +4,17 @@
  *   defaults  <  file (option_yaml.c)  <  LARDER_*  <  --flags          the right one wins
  *
  * A stronger source replaces the whole value: the first --listen drops the listed addresses of the
- * file, the second adds to the first. Records add up instead: `--upstream URL` and LARDER_UPSTREAM put
- * one more upstream beside those of the file, since half a record on a command line would replace what
- * nobody sees. The configuration is built aside and handed over whole, so a failed reload leaves the
- * running one as it is.
+ * file, the second adds to the first. Records add up instead: `--upstream URL` and LARDER_UPSTREAM
+ * put one more upstream beside those of the file, since half a record on a command line would
+ * replace what nobody sees. The configuration is built aside and handed over whole, so a failed
+ * reload leaves the running one as it is.
  *
- * The environment is an argument (envp), not read here. All names that start with LARDER_ are ours and
- * a wrong one is an error, but for LARDER_CONFIG (the command line's own) and names that a key-env field
- * of an upstream points at.
+ * The environment is an argument (envp), not read here. All names that start with LARDER_ are ours
+ * and a wrong one is an error, but for LARDER_CONFIG (the command line's own) and names that a
+ * key-env field of an upstream points at.
  *
- * At the end, upstreams without a name get their URL's host (with its port where one is written), the
- * name that logs, metrics and aliases know them by.
+ * At the end, upstreams without a name get their URL's host (with its port where one is written),
+ * the name that logs, metrics and aliases know them by.
  */
 #include "base/option_int.h"
 
@@ -38,7 +38,7 @@ static int set_field(const struct lr_opt_table *t, void *rec, const char *key, s
     return LR_EINVAL;
 }
 
-/* `URL` or `name=URL`: a name has no ':' and no '/', so that an '=' in a query is not taken for one. */
+/* `URL` or `name=URL`: a name has no ':' and no '/', so an '=' in a query makes none. */
 static int add_upstream(struct lr_config *c, struct lr_str text, const struct lr_opt_at *at)
 {
     struct lr_str url = text, name = lr_str_cut(&url, '=');
@@ -131,7 +131,7 @@ static bool name_is(const struct lr_opt_row *row, struct lr_str name)
     return lr_str_is(name, lr_opt_flag(row, flag) + 2);
 }
 
-/* The row of a flag's name (without dashes), n when there is none; *no: it was --no-NAME of a BOOL. */
+/* The row of a flag's name (without dashes), n for none; *no: it was --no-NAME of a BOOL. */
 static size_t find_flag(const struct lr_opt_row *row, size_t n, struct lr_str name, bool *no)
 {
     struct lr_str bare = lr_str_starts(name, LR_STR("no-")) ? lr_str(name.p + 3, name.n - 3) : name;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * base/option_print.c - a configuration back into text, and what changed between two.
  *
- * The law of this file: load(print(c)) equals c, and print of it is the same bytes. Therefore sizes and
- * durations take the largest unit that is exact, reals the fewest digits that read back the same, and
- * texts are quoted unless they can be nothing but a plain word. Keys are written whole
+ * The law of this file: load(print(c)) equals c, and print of it is the same bytes. Therefore sizes
+ * and durations take the largest unit that is exact, reals the fewest digits that read back the
+ * same, and texts are quoted unless they can be nothing but a plain word. Keys are written whole
  * ("answer.bytes: 1G"), one line a row, so that lines of two prints compare with diff.
  *
- * What YAML takes for a line break or refuses in a file (U+0085, U+2028, U+2029, U+FEFF, the C1 controls,
- * U+FFFE, U+FFFF) is written as an escape, and so is read back as it was.
+ * What YAML takes for a line break or refuses in a file (U+0085, U+2028, U+2029, U+FEFF, the C1
+ * controls, U+FFFE, U+FFFF) is written as an escape, and so is read back as it was.
  */
 #include "base/option_int.h"
 
@@ -18,7 +18,8 @@
 /* Words that some YAML reader would take for something else than text. */
 static bool is_word_of_yaml(struct lr_str s)
 {
-    static const char *const words[] = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"};
+    static const char *const words[] = {"null", "true", "false", "yes", "no",
+                                        "on",   "off",  "y",     "n"};
     for (size_t i = 0; i < LR_COUNT(words); i++)
         if (lr_str_ieq(s, lr_strz(words[i])))
             return true;

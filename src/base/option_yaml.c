@@ -10,14 +10,14 @@
  *   upstreams:                record table: a sequence of maps
  *     - url: http://...
  *
- * No anchors, aliases, tags, merge keys, second documents, null for a value, or a key given twice, in
- * whatever spelling. Every refusal is one sentence with the file and the line.
+ * No anchors, aliases, tags, merge keys, second documents, null for a value, or a key given twice,
+ * in whatever spelling. Every refusal is one sentence with the file and the line.
  *
- * Events, not libyaml's document: nothing is built before it is checked, so an alias bomb, a deep nest
- * or a wrong shape stops at its first event. Calls go down with the grammar, not with the input: map >
- * group > list, or map > table > record > list, so four levels are the deepest that is ever read, and
- * text is bounded by the row (4 KiB) and the file (4 MiB). libyaml allocates with malloc of its own,
- * outside the fault points; its memory error is LR_ENOMEM here.
+ * Events, not libyaml's document: nothing is built before it is checked, so an alias bomb, a deep
+ * nest or a wrong shape stops at its first event. Calls go down with the grammar, not with the
+ * input: map > group > list, or map > table > record > list, so four levels are the deepest that is
+ * ever read, and text is bounded by the row (4 KiB) and the file (4 MiB). libyaml allocates with
+ * malloc of its own, outside the fault points; its memory error is LR_ENOMEM here.
  *
  * Line numbers remembered per row, group and table make "given twice (first on line N)" possible.
  */
@@ -30,10 +30,10 @@ struct reader {
     yaml_parser_t yaml;
     yaml_event_t ev; /* in hand; owned */
     struct lr_config *c;
-    const struct lr_opt_table *only; /* or NULL */
-    struct lr_opt_at at;             /* line of the event in hand */
-    size_t row_line[LR_OPT_ROWS_MAX];       /* 0: not seen yet */
-    size_t group_line[LR_OPT_ROWS_MAX];     /* at the first row of the group */
+    const struct lr_opt_table *only;    /* or NULL */
+    struct lr_opt_at at;                /* line of the event in hand */
+    size_t row_line[LR_OPT_ROWS_MAX];   /* 0: not seen yet */
+    size_t group_line[LR_OPT_ROWS_MAX]; /* at the first row of the group */
     size_t table_line[LR_OPT_ROWS_MAX];
 };
 
@@ -65,9 +65,9 @@ static int refuse_extras(struct reader *r)
     }
     if (ev->type == YAML_ALIAS_EVENT || anchor)
         return lr_opt_fail(&r->at, LR_EPARSE, "anchors and aliases are not supported");
-    if (tag || (ev->type == YAML_DOCUMENT_START_EVENT &&
-                ev->data.document_start.tag_directives.start !=
-                    ev->data.document_start.tag_directives.end))
+    if (tag ||
+        (ev->type == YAML_DOCUMENT_START_EVENT && ev->data.document_start.tag_directives.start !=
+                                                      ev->data.document_start.tag_directives.end))
         return lr_opt_fail(&r->at, LR_EPARSE, "tags are not supported");
     return 0;
 }
@@ -231,53 +231,61 @@ static int read_record(struct reader *r, const struct lr_opt_table *t)
     }
 }
 
+static int not_maps(struct reader *r, const struct lr_opt_table *t)
+{
+    return lr_opt_fail(&r->at, LR_EINVAL, "%s wants a list of maps: '- %s: ...'", t->key,
+                       t->rows[0].key);
+}
+
+/* The event in hand begins the value. */
 static int read_table(struct reader *r, const struct lr_opt_table *t)
 {
-    LR_TRY(next(r));
     if (is_blank(r))
         return 0;
     if (r->ev.type != YAML_SEQUENCE_START_EVENT)
-        return lr_opt_fail(&r->at, LR_EINVAL, "%s wants a list of maps: '- %s: ...'", t->key,
-                           t->rows[0].key);
+        return not_maps(r, t);
     for (;;) {
         LR_TRY(next(r));
         if (r->ev.type == YAML_SEQUENCE_END_EVENT)
             return 0;
         if (r->ev.type != YAML_MAPPING_START_EVENT)
-            return lr_opt_fail(&r->at, LR_EINVAL, "%s wants a list of maps: '- %s: ...'", t->key,
-                               t->rows[0].key);
+            return not_maps(r, t);
         LR_TRY(read_record(r, t));
     }
 }
 
 /* ---- the top map and its groups ---- */
 
-/* What a whole key names; the found number in *at. */
-enum named { NAMED_NONE, NAMED_ROW, NAMED_GROUP, NAMED_TABLE };
+/* What a whole key names: each SIZE_MAX, or a number. A table and a group may share a name: prices
+ * is a list of records, prices.file a row; their values tell them apart. */
+struct named {
+    size_t row, group, table; /* group: its first row */
+};
 
-static enum named look_up(const struct reader *r, struct lr_str key, size_t *at)
+static struct named look_up(const struct reader *r, struct lr_str key)
 {
+    struct named found = {SIZE_MAX, SIZE_MAX, SIZE_MAX};
     size_t n, tables_n;
     const struct lr_opt_row *row = lr_opt_plain(&n);
     const struct lr_opt_table *t = lr_opt_tables(&tables_n);
-    for (*at = 0; *at < tables_n; ++*at)
-        if (lr_str_is(key, t[*at].key))
-            return !r->only || r->only == &t[*at] ? NAMED_TABLE : NAMED_NONE;
-    for (*at = 0; *at < n && !r->only; ++*at) {
-        if (lr_str_is(key, row[*at].key))
-            return NAMED_ROW;
-        if (key.n && lr_str_eq(key, lr_opt_group(row[*at].key)))
-            return NAMED_GROUP;
+    for (size_t i = 0; i < tables_n; i++)
+        if (lr_str_is(key, t[i].key) && (!r->only || r->only == &t[i]))
+            found.table = i;
+    for (size_t i = n; i-- > 0 && !r->only;) {
+        if (lr_str_is(key, row[i].key))
+            found.row = i;
+        if (key.n && lr_str_eq(key, lr_opt_group(row[i].key)))
+            found.group = i;
     }
-    return NAMED_NONE;
+    return found;
 }
 
 static int read_key(struct reader *r, struct lr_str group, struct lr_str key);
 
+/* The event in hand begins the value. */
 static int read_group(struct reader *r, const char *first_key)
 {
     struct lr_str group = lr_opt_group(first_key);
-    LR_TRY(next(r));
     if (is_blank(r))
         return 0;
     if (r->ev.type != YAML_MAPPING_START_EVENT)
@@ -296,35 +304,36 @@ static int read_group(struct reader *r, const char *first_key)
 static int read_key(struct reader *r, struct lr_str group, struct lr_str key)
 {
     char whole[LR_OPT_NAME_MAX];
-    size_t n, i = 0;
-    const struct lr_opt_row *row = lr_opt_plain(&n);
-    const struct lr_opt_table *t = lr_opt_tables(&n);
     if (group.n + 1 + key.n >= sizeof whole || memchr(key.p, 0, key.n))
         return unknown_key(r, key);
-    int k = snprintf(whole, sizeof whole, "%.*s%s%.*s", LR_FMT(group), group.n ? "." : "",
-                     LR_FMT(key));
+    int k =
+        snprintf(whole, sizeof whole, "%.*s%s%.*s", LR_FMT(group), group.n ? "." : "", LR_FMT(key));
     struct lr_str name = lr_str(whole, k < 0 ? 0 : (size_t)k);
-    switch (look_up(r, name, &i)) {
-    case NAMED_ROW:
-        LR_TRY(once(r, &r->row_line[i], whole));
-        return read_row(r, &row[i], r->c);
-    case NAMED_TABLE:
-        LR_TRY(once(r, &r->table_line[i], whole));
-        return read_table(r, &t[i]);
-    case NAMED_GROUP: /* group keys have no dot, so a group never stands inside a group */
-        LR_TRY(once(r, &r->group_line[i], whole));
-        return read_group(r, row[i].key);
-    case NAMED_NONE:
-        break;
+    struct named is = look_up(r, name);
+    size_t n;
+    if (is.row != SIZE_MAX) {
+        LR_TRY(once(r, &r->row_line[is.row], whole));
+        return read_row(r, &lr_opt_plain(&n)[is.row], r->c);
     }
-    return unknown_key(r, name);
+    if (is.group == SIZE_MAX && is.table == SIZE_MAX)
+        return unknown_key(r, name);
+    LR_TRY(
+        once(r, is.table != SIZE_MAX ? &r->table_line[is.table] : &r->group_line[is.group], whole));
+    LR_TRY(next(r));
+    bool map = r->ev.type == YAML_MAPPING_START_EVENT;
+    if (is.table != SIZE_MAX && !(map && is.group != SIZE_MAX))
+        return read_table(r, &lr_opt_tables(&n)[is.table]);
+    /* Groups have no dot, so none stands inside another: this goes one level down at most. */
+    return read_group(r, lr_opt_plain(&n)[is.group].key);
 }
 
+/* The event in hand begins the top value. */
 static int read_document(struct reader *r)
 {
-    if (r->ev.type != YAML_MAPPING_START_EVENT && !is_blank(r))
+    bool map = r->ev.type == YAML_MAPPING_START_EVENT;
+    if (!map && !is_blank(r))
         return lr_opt_fail(&r->at, LR_EINVAL, "the file wants 'key: value' lines");
-    while (r->ev.type != YAML_MAPPING_END_EVENT && !is_blank(r)) {
+    while (map) {
         struct lr_str key = {NULL, 0};
         LR_TRY(next_key(r, &key));
         if (!key.p)
