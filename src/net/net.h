@@ -21,19 +21,28 @@ struct lr_net_opts {
     size_t inflight_max;       /* started and not done; 0 = 4096: more is LR_EBUSY from start */
     size_t idle_max;           /* idle connections kept; 0 = 256 */
     size_t header_max;         /* bytes of response headers; 0 = 64 KiB: more fails the request, LR_EOVER */
+    /* What the environment says, read by cli/ (net/ reads none, and keeps libcurl from it). curl's
+     * rules: https_proxy, HTTPS_PROXY, then all_proxy, ALL_PROXY; http_proxy in lower case only, then
+     * all_proxy, ALL_PROXY; no_proxy, NO_PROXY; SSL_CERT_FILE. NULL or "" = unset. Copied by open. */
+    const char *env_https_proxy, *env_http_proxy, *env_no_proxy, *env_ca_file;
 };
+/* opts NULL = all defaults. */
 int lr_net_open(struct lr_net **out, const struct lr_net_opts *opts);
-/* Cancels everything (each gets its done), joins the thread. */
+/* Cancels everything (each gets its done), joins the thread; n may be NULL. Not from a callback.
+ * Starts that come meanwhile (from an on_done) get LR_ECLOSED. */
 void lr_net_close(struct lr_net *n);
 
 /* How to reach one place; strings owned by the caller, alive until done. NULL or "" = default. */
 struct lr_net_route {
     const char *proxy;    /* URL, "none", or NULL: HTTPS_PROXY / HTTP_PROXY of the environment */
     const char *no_proxy; /* NULL: NO_PROXY; loopback is never proxied */
-    const char *ca_file;  /* NULL: SSL_CERT_FILE, then the system's */
+    const char *ca_file;  /* the only roots trusted; NULL: SSL_CERT_FILE, then the system's */
     const char *cert_file, *cert_key_file;
-    uint64_t connect_ms, first_byte_ms, total_ms; /* 0 = none */
+    uint64_t connect_ms, first_byte_ms, total_ms; /* since start; 0 = none */
 };
+/* Fills what `route` leaves at default and env_* of `env` (may be NULL) gives, for the scheme of `url`:
+ * what lr_net_start does by itself, for callers of lr_net_fetch, which sees no environment. */
+void lr_net_route_fill(struct lr_net_route *route, struct lr_str url, const struct lr_net_opts *env);
 
 /* Response headers, valid during on_head. */
 struct lr_net_head {
@@ -47,7 +56,10 @@ struct lr_net_head {
 enum { LR_NET_GO = 0, LR_NET_PAUSE = 1, LR_NET_STOP = 2 };
 
 /* Embedded in the caller's work. The caller fills the first group; everything it points to stays
- * alive until on_done. Headers are "Name: value" strings. */
+ * alive until on_done. Headers are "Name: value" strings; Content-Length, Transfer-Encoding and Expect
+ * are ours (those of the caller are left out), nothing else is added but Host. A body of 0 bytes is
+ * announced as such for POST, PUT and PATCH only. Response bytes come as they were sent: no content
+ * coding is undone. */
 struct lr_net_req {
     const char *method, *url;
     const char *const *headers; /* n_headers of them */
@@ -68,21 +80,23 @@ struct lr_net_req {
     bool sent;                                    /* some byte of the request may have reached the peer */
     bool head_seen;
     /* net/'s own. */
-    struct lr_net *net;
-    struct lr_net_req *next;
     void *priv;
-    atomic_uint state;
 };
 
-/* Checks a URL: http or https, a host, no user-info, no control bytes. */
+/* Checks a URL: http or https, a host (ASCII: IDNs in their xn-- form), no user-info, no blanks or
+ * control bytes, at most 16 KiB. LR_EINVAL. Messages never repeat the URL. */
 int lr_net_url_check(struct lr_str url, struct lr_err *err);
-/* Thread-safe. On an error nothing is called and r stays the caller's. */
+/* Thread-safe. On an error nothing is called and r stays the caller's: LR_EBUSY (inflight_max),
+ * LR_ECLOSED, LR_ENOMEM, LR_EINVAL (URL, method or header malformed, HEAD with a body). */
 int lr_net_start(struct lr_net *n, struct lr_net_req *r);
-/* Thread-safe while r is not done (the caller guarantees it, e.g. under the lock its on_done takes). */
+/* Thread-safe while on_done of r has not returned (the caller guarantees it, e.g. under the lock its
+ * on_done takes). After cancel only on_done comes, unless a callback runs at this very moment. resume
+ * without a pause does nothing. */
 void lr_net_cancel(struct lr_net *n, struct lr_net_req *r);
 void lr_net_resume(struct lr_net *n, struct lr_net_req *r);
 
-/* A blocking GET or POST for the command line: status and body (at most body_max bytes). */
+/* A blocking request for the command line: status and body, at most out->max bytes (LR_EOVER). The
+ * route is all it knows: no environment (lr_net_route_fill). */
 int lr_net_fetch(const char *method, const char *url, const char *const *headers, size_t n_headers,
                  struct lr_str body, const struct lr_net_route *route, struct lr_buf *out, int *status,
                  struct lr_err *err);
