@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * bench/evict.c - hit rate, byte hit rate and saved cost of the eviction strategies; one JSON line a
- * result. docs/evict.md holds the table this printed.
+ * bench/evict.c - hit rate, byte hit rate and saved cost of the eviction strategies; one JSON line
+ * a result. docs/evict.md holds the table this printed.
  *
  *   bench_evict [--seeds N] [--requests N] [--objects N] [--stream NAME]     generated streams
  *   bench_evict --trace FILE|-                                               JSONL with hash_ids
  *
- * Streams. Objects stand for stored answers: bytes are log-normal (median 2 KiB, sigma 1), the cost of
- * a miss is bytes * price of the model * noise: price is 1, 4 or 16 (models of three classes, as
- * likely), noise log-normal with sigma 0.5; so cost and size go together, and cost per byte differs.
+ * Streams. Objects stand for stored answers: bytes are log-normal (median 2 KiB, sigma 1), the cost
+ * of a miss is bytes * price of the model * noise: price is 1, 4 or 16 (models of three classes, as
+ * likely), noise log-normal with sigma 0.5; so cost and size go together, and cost per byte
+ * differs.
  *   zipf-A    popularity rank^-A, independent requests
  *   shift     zipf-0.9; every tenth of the run the ranks move on by a fifth of the objects
  *   scan      zipf-0.9; every 20th of the run is followed by one walk over objects / 5 others
@@ -197,7 +198,8 @@ static int run(const struct lr_evict_ops *ops, const struct bench_stream *s, uin
             ops->hit(e, &x->node);
             continue;
         }
-        x->node = (struct lr_evict_node){.key = key_of(s->ids[i]), .bytes = o.bytes, .cost = o.cost};
+        x->node = (struct lr_evict_node){
+            .key = key_of(s->ids[i]), .bytes = o.bytes, .cost = o.cost};
         x->held = true;
         ops->insert(e, &x->node);
         for (used += o.bytes; used > bytes_max;) {

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  * bench/evict_bound.c - what no strategy can beat, computed with the whole stream in hand.
  *
- * belady: evict what is asked for last (Belady 1966), the newcomer included. Optimal in hits when all
- * objects have one size; used only then.
+ * belady: evict what is asked for last (Belady 1966), the newcomer included. Optimal in hits when
+ * all objects have one size; used only then.
  *
  * pfoo: an upper bound, reached by nothing. Between two requests of one object lies an interval; to
- * turn the second one into a hit, the object must hold bytes * length of the cache's space and time.
- * Take intervals by saved cost per byte and step until the space and time of the whole run
- * (bytes_max * n) is spent, the last one in part. This drops the rule that the space must suffice at
- * every moment, so no real cache can save more. The relaxation is PFOO-L of Berger, Beckmann and
- * Harchol-Balter ("Practical bounds on optimal caching with variable object sizes", 2018), with cost
- * in place of the hit; they name it by the lower bound of misses. The greedy order is the optimum of
- * that fractional knapsack. hit and byte_hit are the same bound with cost 1 and cost bytes.
+ * turn the second one into a hit, the object must hold bytes * length of the cache's space and
+ * time. Take intervals by saved cost per byte and step until the space and time of the whole run
+ * (bytes_max * n) is spent, the last one in part. This drops the rule that the space must suffice
+ * at every moment, so no real cache can save more. The relaxation is PFOO-L of Berger, Beckmann and
+ * Harchol-Balter ("Practical bounds on optimal caching with variable object sizes", 2018), with
+ * cost in place of the hit; they name it by the lower bound of misses. The greedy order is the
+ * optimum of that fractional knapsack. hit and byte_hit are the same bound with cost 1 and cost
+ * bytes.
  */
 #include "evict.h"
 

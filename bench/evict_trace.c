@@ -2,8 +2,9 @@
  * bench/evict_trace.c - a request trace with block hashes as a stream of blocks.
  *
  * One JSON object a line; "hash_ids" lists the blocks of the prompt (512 tokens each in Mooncake's
- * traces), each block is one request to one object of one byte and cost 1, in the order of the lines.
- * Other members are not looked at. Block numbers may be any u64; they are renumbered densely.
+ * traces), each block is one request to one object of one byte and cost 1, in the order of the
+ * lines. Other members are not looked at. Block numbers may be any u64; they are renumbered
+ * densely.
  */
 #include "evict.h"
 

@@ -5,7 +5,8 @@
  * tells the strategy what happens, and asks for a victim; it never learns why. A strategy owns only
  * its lists; it touches nodes from insert until remove.
  *
- *   insert(n)  ->  hit(n)*  ->  remove(n)                    owner decides (expiry, delete, replace)
+ *   insert(n)  ->  hit(n)*  ->  remove(n)                    owner decides (expiry, delete,
+ *   replace)
  *                               victim(true) + remove(n)     budget decides
  *
  * An owner inserts first and evicts while it is over budget: the victim may be the newcomer itself,
@@ -31,7 +32,7 @@ struct lr_evict_node {
 
 struct lr_evict; /* one strategy's state for one pool of bytes */
 
-/* A strategy. All but the hooks marked optional are required. */
+/* A strategy. All but resize are required. */
 struct lr_evict_ops {
     const char *name; /* "lru", "s3fifo", "cost" */
     const char *what; /* one sentence for help */
@@ -44,7 +45,7 @@ struct lr_evict_ops {
      * `evicting` is true when the caller will remove it because of the budget: what the strategy
      * learns from an eviction (ghosts, ageing) it learns at that remove. */
     struct lr_evict_node *(*victim)(struct lr_evict *, bool evicting);
-    /* A new budget; the owner then evicts while it is over. Optional by contract; all ours have it. */
+    /* A new budget; the owner then evicts while it is over. Optional: may be NULL. */
     void (*resize)(struct lr_evict *, uint64_t bytes_max);
 };
 

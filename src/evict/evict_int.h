@@ -55,7 +55,8 @@ static inline void lr_evict_queue_cut(struct lr_evict_queue *q, struct lr_evict_
 
 /* Remembers the keys of entries that left, oldest forgotten first, until their sizes sum to more
  * than bytes_max or there are LR_GHOST_MAX of them. All-zero is an empty ghost that remembers
- * nothing; memory comes with the first key, and when none is to be had the oldest keys go instead. */
+ * nothing; memory comes with the first key, and when none is to be had the oldest keys go instead.
+ * */
 #define LR_GHOST_MAX (1u << 20) /* keys: 24 MiB of table at most */
 struct lr_ghost {
     struct lr_ghost_slot *ring; /* cap slots; the oldest at `first`, `used` of them in use */

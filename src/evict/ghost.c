@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
- * evict/ghost.c - the keys of entries that left: a ring in order of leaving, and a hash index on it.
+ * evict/ghost.c - the keys of entries that left: a ring in order of leaving, and a hash index on
+ * it.
  *
  *   ring   | key bytes note | key bytes note | key 0 note | ...      FIFO; bytes 0 = taken, skipped
  *            ^first                             used slots ->
- *   index  | 0 | pos+1 | 0 | 0 | pos+1 | ...                          linear probing, half full at most
+ *   index  | 0 | pos+1 | 0 | 0 | pos+1 | ...                          linear probing, half full at
+ *   most
  *
- * The S3-FIFO paper keeps 4-byte fingerprints in the cache's own hash table and drops them by age when
- * their bucket is touched; our owners' tables are not ours to use, so the ghost has its own, and the
- * full 64-bit key makes a false positive (one entry in the wrong queue) a thing of 2^-44 at a million
- * keys. Deleting from the index shifts the run back (Knuth 6.4 R), so there are no tombstones to sweep.
+ * The S3-FIFO paper keeps 4-byte fingerprints in the cache's own hash table and drops them by age
+ * when their bucket is touched; our owners' tables are not ours to use, so the ghost has its own,
+ * and the full 64-bit key makes a false positive (one entry in the wrong queue) a thing of 2^-44 at
+ * a million keys. Deleting from the index shifts the run back (Knuth 6.4 R), so there are no
+ * tombstones to sweep.
  *
- * Invariants: bytes == sum over the ring; bytes <= bytes_max; used <= cap <= LR_GHOST_MAX; each slot
- * with bytes > 0 has exactly one index cell and no two such slots the same key.
+ * Invariants: bytes == sum over the ring; bytes <= bytes_max; used <= cap <= LR_GHOST_MAX; each
+ * slot with bytes > 0 has exactly one index cell and no two such slots the same key.
  */
 #include "evict/evict_int.h"
 

@@ -10,30 +10,32 @@
  *   again         |
  *   in ghost -----+---------------------------------------> main
  *
- * Queues never move at a hit: a hit only raises a counter (at most 3) in the node. That is what makes
- * it cheap, and resistant to scans: a scan passes through small and never sees main.
+ * Queues never move at a hit: a hit only raises a counter (at most 3) in the node. That is what
+ * makes it cheap, and resistant to scans: a scan passes through small and never sees main.
  *
  * Deviations from the paper, all because our entries differ in size and our owner evicts:
  *  - Sizes are bytes, not entries: small is over its share when its bytes exceed a tenth of the
  *    budget, and ghosts are kept while the entries they stand for sum to at most nine tenths.
- *  - The owner inserts first and then evicts while it is over budget (the paper evicts first). So the
- *    comparison is `>` where the paper has `>=`, and an entry larger than small's whole share can be
- *    its own victim: a free admission test for giants.
+ *  - The owner inserts first and then evicts while it is over budget (the paper evicts first). So
+ *    the comparison is `>` where the paper has `>=`, and an entry larger than small's whole share
+ *    can be its own victim: a free admission test for giants.
  *  - The paper evicts from main right when a promotion overfills it. Here main simply is over its
  *    share, small is under its own, and the next round of the loop looks at main: same victim.
  *  - An entry whose hits were seeded by its owner with 2 or more (a restart) goes to main directly.
- *  - A victim asked for without `evicting` moves entries between the queues just the same (the answer
- *    must be the one the next call gives), but no ghost is written.
+ *  - A victim asked for without `evicting` moves entries between the queues just the same (the
+ *    answer must be the one the next call gives), but no ghost is written.
  *
- * Cost: insert, hit, remove O(1). victim() O(1) amortised: each step either leaves, spends one unit of
- * freq earned by a hit, or is an entry's single move from small to main. One call may walk 3n steps.
+ * Cost: insert, hit, remove O(1). victim() O(1) amortised: each step either leaves, spends one unit
+ * of freq earned by a hit, or is an entry's single move from small to main. One call may walk 3n
+ * steps.
  *
- * Invariants: slot == queue tag | freq << 1, freq <= FREQ_MAX; each node is in the queue its tag names.
+ * Invariants: slot == queue tag | freq << 1, freq <= FREQ_MAX; each node is in the queue its tag
+ * names.
  */
 #include "evict/evict_int.h"
 
-#define FREQ_MAX 3u
-#define PROMOTE_AT 2u    /* hits while small that earn main (paper: freq > 1) */
+#define FREQ_MAX 3u       /* bound of the counter in slot */
+#define PROMOTE_AT 2u     /* hits while small that earn main (paper: freq > 1) */
 #define SMALL_PERCENT 10u /* of the budget */
 
 enum { SMALL = 0, MAIN = 1 };

@@ -2,25 +2,27 @@
  * route/route.c - rendezvous with bounded load, and least in flight.
  *
  * Rendezvous (highest random weight; Thaler and Ravishankar 1998): each target gets a score made of
- * the key and its own id, the best score wins. When a target leaves, only its keys move, each to its
- * own second choice; when one joins, it takes its share from all alike. No ring, no table, O(n) for an
- * n that is a handful. Weights by the logarithmic method (Schindelhauer and Schomaker 2005): with u
- * uniform in (0, 1), the score weight / -ln(u) is largest at target i with probability weight_i / sum,
- * and raising one weight moves keys to that target only.
+ * the key and its own id, the best score wins. When a target leaves, only its keys move, each to
+ * its own second choice; when one joins, it takes its share from all alike. No ring, no table, O(n)
+ * for an n that is a handful. Weights by the logarithmic method (Schindelhauer and Schomaker 2005):
+ * with u uniform in (0, 1), the score weight / -ln(u) is largest at target i with probability
+ * weight_i / sum, and raising one weight moves keys to that target only.
  *
- * Bounded load (Mirrokni, Thorup, Zadimoghaddam 2018, there for a ring): of the targets in score order
- * take the first with inflight + 1 <= cap, cap = ceil(bound * weight / sum of weights * total), where
- * total counts this request and all that are in flight. Sums run over the candidates only, so that
- * targets that are down hold no share. Some candidate always has room: if each had inflight >= cap,
- * the sum of inflight, total - 1, would be at least the sum of the caps, which is at least total. The
- * caps are computed in integers (the bound in 1/65536ths) so that this holds to the last bit.
+ * Bounded load (Mirrokni, Thorup, Zadimoghaddam 2018, there for a ring): of the targets in score
+ * order take the first with inflight + 1 <= cap, cap = ceil(bound * weight / sum of weights *
+ * total), where total counts this request and all that are in flight. Sums run over the candidates
+ * only, so that targets that are down hold no share. Some candidate always has room: if each had
+ * inflight >= cap, the sum of inflight, total - 1, would be at least the sum of the caps, which is
+ * at least total. The caps are computed in integers (the bound in 1/65536ths) so that this holds to
+ * the last bit.
  *
  * Candidates, best class first; the next class is looked at only when the one before is empty:
  *     up and untried | up and tried, while some target that is down is untried | down and untried
- * The second and third answer "last-resort". With every target tried there is nothing left to learn:
- * LR_ENOENT.
+ * The second and third answer "last-resort". With every target tried there is nothing left to
+ * learn: LR_ENOENT.
  *
- * Ties (equal scores: equal ids, or one in 2^52) go to the smaller id, then to the earlier in the list.
+ * Ties (equal scores: equal ids, or one in 2^52) go to the smaller id, then to the earlier in the
+ * list.
  */
 #include "route/route.h"
 
@@ -74,11 +76,13 @@ static uint64_t stir(uint64_t z)
 
 static double score(const struct lr_route_target *t, uint64_t key)
 {
-    double u = ((double)(stir(stir(key) ^ t->id) >> 12) + 0.5) * 0x1p-52; /* in (0, 1), both ends out */
+    uint64_t hash = stir(stir(key) ^ t->id);
+    double u = ((double)(hash >> 12) + 0.5) * 0x1p-52; /* in (0, 1), both ends out */
     return (double)weight_of(t) / -log(u);
 }
 
-/* What a target may hold, this request included, is bound * weight * total / weights, rounded up. */
+/* What a target may hold, this request included, is bound * weight * total / weights, rounded up.
+ * */
 struct load {
     uint64_t bound; /* in 1/65536ths */
     uint64_t weights, total;

@@ -20,15 +20,16 @@ struct lr_route_choice {
 };
 
 /* Weighted rendezvous hashing (Thaler and Ravishankar 1998) of `key` (leading message blocks) with
- * bounded load (Mirrokni, Thorup, Zadimoghaddam 2018): the best-scored target whose load stays within
- * ceil(bound * its weighted share of all requests in flight, this one included). Requests with one
- * prefix meet at one target until that one is full; then they spill to the same second.
- * bound >= 1 (less counts as 1). Targets tried before are taken only when no other that is up is left,
- * targets that are down only when all are; both are "last-resort". LR_ENOENT when n == 0 or all were
- * tried: the caller may clear `tried` for another round. A weight of 0 counts as 1. */
+ * bounded load (Mirrokni, Thorup, Zadimoghaddam 2018): the best-scored target whose load stays
+ * within ceil(bound * its weighted share of all requests in flight, this one included). Requests
+ * with one prefix meet at one target until that one is full; then they spill to the same second.
+ * bound >= 1 (less counts as 1). Targets tried before are taken only when no other that is up is
+ * left, targets that are down only when all are; both are "last-resort". LR_ENOENT when n == 0 or
+ * all were tried: the caller may clear `tried` for another round. A weight of 0 counts as 1. */
 int lr_route_rendezvous(const struct lr_route_target *t, size_t n, uint64_t key, double bound,
                         struct lr_route_choice *out);
-/* Least in flight per weight; ties go by rng, which is drawn from only then. Same rules for tried and down targets. */
+/* Least in flight per weight; ties go by rng, which is drawn from only then. Same rules for tried
+ * and down targets. */
 int lr_route_least(const struct lr_route_target *t, size_t n, struct lr_rng *rng,
                    struct lr_route_choice *out);
 
