@@ -138,7 +138,7 @@ int lr_attempt_new(struct lr_req *r, struct lr_flight_opts *opts, struct lr_atte
     a->stream_asked = r->stream;
     a->tenant_id = r->tenant.id;
     a->price = lr_conf_price(r->conf, lr_strz(r->rec->model));
-    a->want_keep = r->may_store && !r->wish.no_store && !r->bypass;
+    a->want_keep = r->may_store && !r->wish.no_store && !r->bypass && !r->embed;
     a->n_ups = r->n_ups;
     memcpy(a->ups, r->ups, r->n_ups * sizeof r->ups[0]);
     a->route_key = r->key.n_blocks ? r->key.blocks[0] : lr_le64(r->key.exact.b);

@@ -278,6 +278,7 @@ static void end(struct lr_conn *conn)
     if (r->dialect != LR_DIALECT_NONE || r->bypass)
         record(r);
     lr_encoder_close(r->encoder);
+    lr_embed_free(r);
     lr_doc_unref(r->hit.doc);
     lr_buf_free(&r->body);
     lr_buf_free(&r->out);

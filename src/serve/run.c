@@ -63,14 +63,18 @@ enum lr_step lr_room_route(struct lr_req *r)
 
 static bool may_join(const struct lr_req *r)
 {
-    return r->conf->c->answer_coalesce && r->may_store && !r->bypass && !r->wish.no_cache &&
+    /* A batch of embeddings is kept item by item: its flight is of its own. */
+    return !r->embed && r->conf->c->answer_coalesce && r->may_store && !r->bypass && !r->wish.no_cache &&
            !r->wish.no_store;
 }
 
 enum lr_step lr_room_run(struct lr_req *r)
 {
-    if (r->dialect == LR_DIALECT_EMBEDDING && !r->bypass)
-        return lr_embed_run(r);
+    return r->dialect == LR_DIALECT_EMBEDDING && !r->bypass ? lr_embed_run(r) : lr_run_flight(r);
+}
+
+enum lr_step lr_run_flight(struct lr_req *r)
+{
     struct lr_flight_opts opts = {.key = may_join(r) ? &r->key.exact : NULL};
     struct lr_attempt *a;
     bool began;

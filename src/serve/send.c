@@ -93,12 +93,17 @@ static void stamp_first(struct lr_req *r)
         lr_histogram_add(LR_H_MISS, r->rec->first_ns);
 }
 
-static void count(struct lr_req *r, int status)
+static void count_status(struct lr_req *r, int status)
 {
     static const enum lr_metric by_outcome[] = {LR_M_REQ_HIT,  LR_M_REQ_MISS,      LR_M_REQ_BYPASS,
                                                 LR_M_REQ_STALE, LR_M_REQ_COALESCED, LR_M_REQ_ERROR};
     lr_metric_add(by_outcome[r->outcome], 1);
     r->rec->status = status;
+}
+
+static void count(struct lr_req *r, int status)
+{
+    count_status(r, status);
     stamp_first(r);
 }
 
@@ -250,11 +255,8 @@ static enum lr_step send_stream(struct lr_req *r)
     }
     set_lines(r, &h);
     set_proof(r, &h);
-    r->rec->status = r->head_status;
+    count_status(r, r->head_status);
     r->replied = r->streaming = true;
-    static const enum lr_metric by_outcome[] = {LR_M_REQ_HIT,  LR_M_REQ_MISS,      LR_M_REQ_BYPASS,
-                                                LR_M_REQ_STALE, LR_M_REQ_COALESCED, LR_M_REQ_ERROR};
-    lr_metric_add(by_outcome[r->outcome], 1);
     lr_conn_stream(r->conn, r->head_status, h.v, h.n, pull);
     return LR_STEP_WAIT;
 }
@@ -300,16 +302,12 @@ static enum lr_step send_refusal(struct lr_req *r)
     return send_error(r, r->head_status, error.type ? code : "upstream_error", error.b);
 }
 
-static enum lr_step send_whole(struct lr_req *r)
+/* One whole body from r->events. */
+static enum lr_step send_events(struct lr_req *r)
 {
-    int rc = collect(r);
-    if (rc == LR_EBUSY)
-        return LR_STEP_WAIT;
-    if (rc)
-        return send_error(r, 502, "upstream_incomplete", lr_strz(lr_strerror(rc)));
-    if (r->head_status / 100 != 2)
-        return send_refusal(r);
-    rc = open_encoder(r, false, r->outcome == LR_OUT_COALESCED);
+    int rc = r->embed && r->reading ? lr_embed_merge(r) : 0;
+    if (!rc)
+        rc = open_encoder(r, false, r->outcome == LR_OUT_COALESCED);
     if (!rc)
         rc = encode(r, lr_buf_str(&r->events));
     if (!rc)
@@ -328,12 +326,23 @@ static enum lr_step send_whole(struct lr_req *r)
     set(&h, "content-type", lr_encoder_content_type(r->encoder));
     set_lines(r, &h);
     set_proof(r, &h);
-    count(r, r->head_status);
+    count(r, 200);
     r->replied = true;
-    lr_conn_reply(r->conn, r->head_status, h.v, h.n, &r->out);
+    lr_conn_reply(r->conn, 200, h.v, h.n, &r->out);
     return LR_STEP_WAIT;
 }
 
+static enum lr_step send_whole(struct lr_req *r)
+{
+    int rc = collect(r);
+    if (rc == LR_EBUSY)
+        return LR_STEP_WAIT;
+    if (rc)
+        return send_error(r, 502, "upstream_incomplete", lr_strz(lr_strerror(rc)));
+    if (r->head_status / 100 != 2)
+        return send_refusal(r);
+    return send_events(r);
+}
 /* stale-if-error: the candidate instead of the upstream's failure. */
 static bool rescue(struct lr_req *r)
 {
@@ -393,5 +402,5 @@ enum lr_step lr_room_send(struct lr_req *r)
         return send_flight(r);
     if (r->hit.doc)
         return send_hit(r);
-    return send_admin(r);
+    return r->embed ? send_events(r) : send_admin(r);
 }

@@ -29,6 +29,7 @@ static void on_tick(struct lr_timer *t)
     lr_flights_tick(s->flights, now);
     lr_tenants_tick(s->tenants);
     lr_probe_tick(s, now);
+    lr_traces_tick(s->traces);
     struct lr_answer_stats st;
     lr_answer_stats(s->answer, &st);
     lr_metric_set(LR_M_ENTRIES, (int64_t)st.entries);

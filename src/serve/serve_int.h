@@ -72,7 +72,8 @@ struct lr_up_state {
     atomic_uint inflight;
     atomic_uint failures;           /* in a row */
     atomic_uint_fast64_t open_until_ns; /* breaker: 0 = closed */
-    atomic_bool probe_bad;
+    atomic_bool probe_bad, probing;
+    atomic_uint_fast64_t probe_ns; /* when the next probe is due */
     atomic_uint_fast64_t ewma_us; /* of time to first byte */
     atomic_uint_fast64_t tries, fails;
     atomic_uint refs;
@@ -153,6 +154,8 @@ void lr_traces_close(struct lr_traces *);
 void lr_traces_add(struct lr_traces *, struct lr_record *r);
 /* `stored` came later than the record. */
 void lr_traces_stored(struct lr_traces *, const char *id);
+/* Writes the trace lines that have gathered. Called every second. */
+void lr_traces_tick(struct lr_traces *);
 /* A copy of a record (members copied too: free with lr_free). LR_ENOENT. */
 int lr_traces_find(struct lr_traces *, const char *id, struct lr_record *out);
 /* Newest first, at most n; members not copied. Returns how many. */
@@ -263,6 +266,7 @@ struct lr_req {
     /* run */
     struct lr_reader reader;
     bool reading;
+    struct lr_embed *embed; /* EMBEDDING only */
 
     /* send */
     struct lr_encoder *encoder;
@@ -303,8 +307,15 @@ enum lr_step lr_room_run(struct lr_req *);    /* run.c */
 enum lr_step lr_room_send(struct lr_req *);   /* send.c */
 void lr_room_begin(struct lr_req *);          /* parse.c: Host, Origin, sizes; fills err */
 
-/* embed.c: an EMBEDDING request is answered item by item; run and send of that kind. */
+/* embed.c: an EMBEDDING request is answered item by item. run: NEXT with a flight for what is unknown,
+ * DONE with the whole answer in r->events. body: the upstream's request. merge: the flight's events in
+ * r->events become the whole answer, and what is new is stored. free: at the end. */
 enum lr_step lr_embed_run(struct lr_req *);
+int lr_embed_body(struct lr_arena *a, const struct lr_req *r, struct lr_buf *out);
+int lr_embed_merge(struct lr_req *r);
+void lr_embed_free(struct lr_req *r);
+/* run.c: enters a flight; the second half of the run room. */
+enum lr_step lr_run_flight(struct lr_req *);
 
 /* run.c: starts a flight behind r's back that renews the stale entry which r is being served. */
 int lr_run_refresh(struct lr_req *r);

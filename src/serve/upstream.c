@@ -191,7 +191,8 @@ static int build_body(struct lr_req *r, struct lr_arena *a, struct lr_up_request
     struct lr_buf b, dropped;
     lr_buf_init(&b, r->body.max * 2 + LR_KIB(64));
     lr_buf_init(&dropped, LR_KIB(4));
-    int rc = out->dialect == r->dialect
+    int rc = r->embed ? lr_embed_body(a, r, &b)
+             : out->dialect == r->dialect
                  ? lr_request_forward(a, r->request, r->model_sent, &b)
                  : lr_request_write(r->request, out->dialect, r->model_sent, DEFAULT_MAX_TOKENS, &b,
                                     &dropped, err);
