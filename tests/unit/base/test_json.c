@@ -350,6 +350,14 @@ static void blanks(struct lr_buf *b)
         lr_buf_addc(b, " \t\r\n"[below(4)]);
 }
 
+static unsigned code_point(const char *p, size_t k)
+{
+    unsigned cp = (unsigned char)p[0] & (k == 1 ? 0x7FU : 0x7FU >> k);
+    for (size_t i = 1; i < k; i++)
+        cp = cp << 6 | ((unsigned char)p[i] & 0x3FU);
+    return cp;
+}
+
 /* One of the ways to write s between quotes. */
 static void spell_string(struct lr_buf *b, struct lr_str s)
 {
@@ -359,14 +367,7 @@ static void spell_string(struct lr_buf *b, struct lr_str s)
         unsigned char c = (unsigned char)s.p[i];
         static const char from[] = "\"\\/\b\f\n\r\t", to[] = "\"\\/bfnrt";
         const char *shorted = strchr(from, c);
-        unsigned cp = c;
-        if (k == 2)
-            cp = (c & 0x1FU) << 6 | (s.p[i + 1] & 0x3FU);
-        if (k == 3)
-            cp = (c & 15U) << 12 | (s.p[i + 1] & 0x3FU) << 6 | (s.p[i + 2] & 0x3FU);
-        if (k == 4)
-            cp = (c & 7U) << 18 | (s.p[i + 1] & 0x3FU) << 12 | (s.p[i + 2] & 0x3FU) << 6 |
-                 (s.p[i + 3] & 0x3FU);
+        unsigned cp = code_point(s.p + i, k);
         if (shorted && below(2))
             lr_buf_addf(b, "\\%c", to[shorted - from]);
         else if (c >= 0x20 && c != '"' && c != '\\' && below(3))
