@@ -6,11 +6,12 @@ T ?=
 J ?= $(shell nproc)
 TYPE ?= RelWithDebInfo
 SANITIZE ?=
+LR_WERROR ?= OFF
 
 all: $(B)/build.ninja
 	@ninja -C $(B) -j$(J) larder
 $(B)/build.ninja: CMakeLists.txt
-	@cmake -S . -B $(B) -G Ninja -DCMAKE_BUILD_TYPE=$(TYPE) -DLR_SANITIZE=$(SANITIZE) >/dev/null
+	@cmake -S . -B $(B) -G Ninja -DCMAKE_BUILD_TYPE=$(TYPE) -DLR_SANITIZE=$(SANITIZE) -DLR_WERROR=$(LR_WERROR) >/dev/null
 setup:
 	@tools/setup.sh
 run: setup all

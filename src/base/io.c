@@ -194,8 +194,26 @@ int lr_io_write_file(const char *path, struct lr_str bytes, mode_t mode)
     return fsync_parent(path);
 }
 
+static int make_parents(const char *path)
+{
+    char p[4096];
+    size_t n = strlen(path);
+    LR_FAIL_IF(n >= sizeof p, LR_EOVER);
+    memcpy(p, path, n + 1);
+    for (size_t i = 1; i < n; i++) {
+        if (p[i] != '/')
+            continue;
+        p[i] = 0;
+        if (mkdir(p, 0755) && errno != EEXIST)
+            return lr_io_rc(errno);
+        p[i] = '/';
+    }
+    return 0;
+}
+
 int lr_io_mkdir(const char *path, mode_t mode)
 {
+    LR_TRY(make_parents(path));
     if ((fault() || mkdir(path, mode)) && errno != EEXIST)
         return lr_io_rc(errno);
     return fault() || chmod(path, mode) ? lr_io_rc(errno) : 0;
