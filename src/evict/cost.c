@@ -36,9 +36,10 @@
  * Out of memory for the heap: the entry goes to a plain queue of strays, which leaves first, oldest
  * first; a hit tries again to give it a cell.
  *
- * Tried, bench_evict --seeds 1 --requests 150000, mean of saved cost over 7 streams x 4 sizes (lru
- * and s3fifo are in docs/evict.md), then the mean at 1 % and the worst distance to the better of
- * lru and s3fifo in any cell:
+ * Tried with bench_evict --seeds 1 --requests 150000 on variants that were not kept; a selection. Mean
+ * of saved cost over 7 streams x 4 sizes (lru and s3fifo are in docs/evict.md), then the mean at 1 %
+ * and the worst distance to the better of lru and s3fifo in any cell. Seed 1 chose the constants:
+ * docs/evict.md has more seeds, and a real trace that did not choose.
  *     GDSF, F of resident entries only                                .590   .345   -.027
  *     GDSF, F remembered in a ghost of 4 budgets                      .592   .360   -.010
  *     GDSF, F from a count-min sketch, halved now and then            .591   .364   -.002
