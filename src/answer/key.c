@@ -217,8 +217,8 @@ static int feed_extras(struct work *w, const struct lr_extra *list)
     if (n)
         feed_str(&w->sink, lr_strz(lr_dialect_name(w->r->dialect)));
     for (i = 0; i < n; i++) {
-        feed_str(&w->sink, sorted[i]->v->key);
-        LR_TRY(feed_json(w, sorted[i]->v));
+        feed_str(&w->sink, sorted[i].v->key);
+        LR_TRY(feed_json(w, sorted[i].v));
     }
     return 0;
 }
