@@ -16,8 +16,8 @@
  *
  * a score stays what it was at the last use and the order of scores is the order of values. The
  * scores sit in a binary heap (in the cells, so that a comparison does not touch the nodes):
- * O(log n) an event, 16 bytes an entry. log2 also keeps the numbers small: L grows by 1 in HALF_LIFE
- * turnovers and a double resolves it for 2^40 of them.
+ * O(log n) an event, 16 bytes an entry. log2 also keeps the numbers small: L grows by 1 in
+ * HALF_LIFE turnovers and a double resolves it for 2^40 of them.
  *
  * This is GreedyDual (Young 1994; sizes: Cao and Irani 1997; with frequency, GDSF: Cherkasova 1998)
  * moved to logarithms: there L is added to F * cost / bytes and rises to the score of each victim,
@@ -36,10 +36,10 @@
  * Out of memory for the heap: the entry goes to a plain queue of strays, which leaves first, oldest
  * first; a hit tries again to give it a cell.
  *
- * Tried with bench_evict --seeds 1 --requests 150000 on variants that were not kept; a selection. Mean
- * of saved cost over 7 streams x 4 sizes (lru and s3fifo are in docs/evict.md), then the mean at 1 %
- * and the worst distance to the better of lru and s3fifo in any cell. Seed 1 chose the constants:
- * docs/evict.md has more seeds, and a real trace that did not choose.
+ * Tried with bench_evict --seeds 1 --requests 150000 on variants that were not kept; a selection.
+ * Mean of saved cost over 7 streams x 4 sizes (lru and s3fifo are in docs/evict.md), then the mean
+ * at 1 % and the worst distance to the better of lru and s3fifo in any cell. Seed 1 chose the
+ * constants: docs/evict.md has more seeds, and a real trace that did not choose.
  *     GDSF, F of resident entries only                                .590   .345   -.027
  *     GDSF, F remembered in a ghost of 4 budgets                      .592   .360   -.010
  *     GDSF, F from a count-min sketch, halved now and then            .591   .364   -.002
