@@ -424,7 +424,12 @@ static void what_the_file_may_not_hold_is_named_with_its_line(void **state)
         {"data: ! b", LR_EPARSE, "t.yaml:1", "tags"},
         {"hosts: !x [b]", LR_EPARSE, "t.yaml:1", "tags"},
         {"!x {data: b}", LR_EPARSE, "t.yaml:1", "tags"},
-        {"%TAG !e! tag:x,2000:\n---\ndata: b", LR_EPARSE, "t.yaml:1", "tags"},
+        {"%TAG !e! tag:x,2000:\n---\ndata: b", LR_EPARSE, "t.yaml:1", "directives"},
+        {"# a\r\n%YAML 1.1\r\n---\r\ndata: b", LR_EPARSE, "t.yaml:2", "directives"},
+        {"\xef\xbb\xbf%YAML 1.1\n---\n", LR_EPARSE, "t.yaml:1", "directives"},
+        {"#\xc2\x85%TAG ! a\n---\n", LR_EPARSE, "t.yaml:1", "directives"},
+        {"#\xe2\x80\xa8%TAG ! a\n---\n", LR_EPARSE, "t.yaml:1", "directives"},
+        {"#\r%TAG ! a\n---\n", LR_EPARSE, "t.yaml:1", "directives"},
         {"data: a\n---\nlisten: []", LR_EINVAL, "t.yaml:2", "one document"},
         {"---\n---\n", LR_EINVAL, "t.yaml:2", "one document"},
         /* syntax */
@@ -444,6 +449,34 @@ static void what_the_file_may_not_hold_is_named_with_its_line(void **state)
         expect(parse_text(&c, lr_strz(cases[i].input), &err), &err, &cases[i]);
         lr_config_free(&c);
     }
+}
+
+/* Found by timing hostile files: libyaml takes minutes for these. Without the refusal the test
+ * hangs. */
+static void a_file_of_tag_directives_is_refused_at_once(void **state)
+{
+    (void)state;
+    struct lr_buf b;
+    struct lr_config c = {0};
+    struct lr_err err = {0};
+    lr_buf_init(&b, LR_OPT_FILE_MAX);
+    for (int i = 0; b.len + 32 < LR_OPT_FILE_MAX; i++)
+        lr_buf_addf(&b, "%%TAG !a%d! b\n", i);
+    assert_int_equal(parse_text(&c, lr_buf_str(&b), &err), LR_EPARSE);
+    assert_string_equal(err.where, "t.yaml:1");
+    lr_config_free(&c);
+    lr_buf_free(&b);
+}
+
+static void byte_order_mark_and_foreign_line_ends_are_read(void **state)
+{
+    (void)state;
+    struct lr_config c;
+    load_yaml(&c, "\xef\xbb\xbf"
+                  "data: 50%\r\nhosts:\r\n- '%b'\r\n");
+    assert_string_equal(c.data, "50%");
+    assert_string_equal(c.hosts.v[0], "%b");
+    lr_config_free(&c);
 }
 
 static void wrong_flags_are_named(void **state)
@@ -775,6 +808,8 @@ int main(void)
         cmocka_unit_test(flags_are_taken_in_every_form_and_words_are_left_in_order),
         cmocka_unit_test(upstreams_come_from_flags_environment_and_file_together),
         cmocka_unit_test(what_the_file_may_not_hold_is_named_with_its_line),
+        cmocka_unit_test(a_file_of_tag_directives_is_refused_at_once),
+        cmocka_unit_test(byte_order_mark_and_foreign_line_ends_are_read),
         cmocka_unit_test(wrong_flags_are_named),
         cmocka_unit_test(wrong_environment_names_and_values_are_named),
         cmocka_unit_test(numbers_are_accepted_at_their_bounds_and_refused_beyond),
