@@ -28,8 +28,8 @@
  * Timeouts: the connection's is libcurl's, the first byte's and the total are ours: libcurl has no
  * first-byte timer, and a paused transfer must not outlive its total.
  *
- * One attempt: libcurl repeats a request by itself in one case only, when a kept connection turns out
- * closed before any byte of the answer came.
+ * One attempt: libcurl repeats a request by itself in one case only, when a kept connection ends
+ * before any byte of the answer came (a POST too: it has no switch for that).
  *
  * Tried and dropped: curl_multi_poll (builds and walks the whole set of sockets every turn, and wakes
  * through a pair of socket writes); a timer in libcurl for the total (one splay-tree node per
@@ -166,6 +166,19 @@ static void keep_spare_locked(struct lr_net *n, struct lr_net_xfer *x)
     n->n_spare++;
 }
 
+static void go_live_locked(struct lr_net *n, struct lr_net_xfer *x, struct lr_net_req *r)
+{
+    r->priv = x;
+    x->done = false;
+    x->ask = 0;
+    x->live_prev = NULL;
+    x->live_next = n->live;
+    if (n->live)
+        n->live->live_prev = x;
+    n->live = x;
+    ask_locked(n, x, LR_NET_ASK_START);
+}
+
 int lr_net_start(struct lr_net *n, struct lr_net_req *r)
 {
     struct lr_err none;
@@ -173,32 +186,19 @@ int lr_net_start(struct lr_net *n, struct lr_net_req *r)
     LR_TRY(lr_net_xfer_check(r));
     LR_TRY(lr_net_url_check(lr_strz(r->url), memset(&none, 0, sizeof none)));
     LR_TRY(admit(n, &x));
-    int rc = 0;
     if (!x)
         x = lr_net_xfer_new(n);
-    if (!x)
-        rc = LR_ENOMEM;
-    else
-        rc = lr_net_xfer_aim(x, r);
+    int rc = x ? lr_net_xfer_aim(x, r) : LR_ENOMEM;
     pthread_mutex_lock(&n->mu);
     if (!rc && n->closing)
         rc = LR_ECLOSED;
-    if (rc) {
+    if (!rc)
+        go_live_locked(n, x, r);
+    else
         n->n_live--;
-        if (x)
-            keep_spare_locked(n, x);
-    } else {
-        r->priv = x;
-        x->done = false;
-        x->ask = 0;
-        x->live_prev = NULL;
-        x->live_next = n->live;
-        if (n->live)
-            n->live->live_prev = x;
-        n->live = x;
-        ask_locked(n, x, LR_NET_ASK_START);
-    }
     pthread_mutex_unlock(&n->mu);
+    if (rc && x)
+        lr_net_xfer_free(x); /* rare, and half aimed */
     return rc;
 }
 
@@ -207,8 +207,9 @@ int lr_net_start(struct lr_net *n, struct lr_net_req *r)
 /* The handle may serve again; when enough do, this one goes. */
 static void release(struct lr_net *n, struct lr_net_xfer *x)
 {
+    bool keep = lr_net_xfer_wipe(x) == 0;
     pthread_mutex_lock(&n->mu);
-    bool keep = n->n_spare < SPARE_MAX;
+    keep = keep && n->n_spare < SPARE_MAX;
     if (keep)
         keep_spare_locked(n, x);
     pthread_mutex_unlock(&n->mu);
@@ -422,13 +423,28 @@ static int on_timer(CURLM *multi, long ms, void *arg)
     return 0;
 }
 
-/* Fails only for handles and sockets libcurl does not know, which is no failure of a request. */
+/* libcurl ran out of memory between two transfers: some socket may have lost its watch, it does not
+ * say whose. Rather than let one hang to its timeout, or for ever, all end here. */
+static void lose_all(struct lr_net *n)
+{
+    pthread_mutex_lock(&n->mu);
+    for (struct lr_net_xfer *x = n->live; x; x = x->live_next) {
+        if (!x->added)
+            continue;
+        lr_net_xfer_fail(x, LR_ENOMEM, "out of memory");
+        ask_locked(n, x, LR_NET_ASK_CANCEL);
+    }
+    pthread_mutex_unlock(&n->mu);
+}
+
 static void tell_curl(struct lr_net *n, int fd, int what)
 {
     int running;
     CURLMcode m = curl_multi_socket_action(n->multi, fd, what, &running);
-    if (m != CURLM_OK && m != CURLM_BAD_SOCKET)
-        LR_LOG_EVERY(10 * LR_SEC, LR_LOG_WARN, "net", "event=multi_failed code=%d", (int)m);
+    if (m == CURLM_OK || m == CURLM_BAD_SOCKET) /* bad: closed by an event before this one */
+        return;
+    LR_LOG_EVERY(10 * LR_SEC, LR_LOG_WARN, "net", "event=multi_failed code=%d", (int)m);
+    lose_all(n);
 }
 
 static void reap(struct lr_net *n)

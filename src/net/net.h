@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * net/net.h - the one outbound HTTP client: a libcurl multi handle on its own thread.
  *
- * A request is one attempt: no retries, no redirects, http and https only. Callbacks run on the net
+ * A request is one attempt: no redirects, http and https only, no retries but one: a kept connection
+ * that ends before any byte of the answer came is replaced by a fresh one. Callbacks run on the net
  * thread and must not block; bodies may be paused and resumed from any thread. Connections are kept
  * and reused per (host, TLS settings, proxy). Link-local addresses (169.254/16, fe80::/10) and the
  * wildcard are refused after resolution, whatever name led there. Header values that carry secrets

@@ -60,6 +60,8 @@ int lr_net_xfer_check(const struct lr_net_req *r);
 /* NULL when memory is out. */
 struct lr_net_xfer *lr_net_xfer_new(struct lr_net *n);
 void lr_net_xfer_free(struct lr_net_xfer *x);
+/* Forgets a request. LR_ENOMEM: fit for nothing but free. */
+int lr_net_xfer_wipe(struct lr_net_xfer *x);
 /* Points a handle at a request. LR_ENOMEM. */
 int lr_net_xfer_aim(struct lr_net_xfer *x, struct lr_net_req *r);
 /* Our own verdict; the first one counts. Returns rc. */

@@ -2,13 +2,15 @@
  * net/xfer.c - one transfer: a pooled easy handle, how it is pointed at a request, and the callbacks
  * that libcurl makes while it runs.
  *
- *   new   options that never change (once per handle)
- *   aim   options of this request: every one of them, each time, so nothing is left from the last
- *   take_header*, take_body*   on the net thread, from inside libcurl
+ *   new, wipe   options that never change
+ *   aim         options of this request
+ *   take_header, take_body   on the net thread, from inside libcurl
  *
- * curl_easy_reset was dropped: it costs more than the twelve options it saves us from setting, and it
- * forgets the constant ones. Request headers are handed over as a libcurl list whose nodes are ours
- * and whose text is the caller's: nothing is copied (libcurl does not copy the list either).
+ * Handles are wiped (curl_easy_reset) between requests. Setting only what differs was tried and is
+ * some microseconds cheaper, but libcurl 7.88 counts its retries on dead connections over the life of
+ * a handle and fails the sixth, wherever that is; a reset clears the count. Request headers are handed
+ * over as a libcurl list whose nodes are ours and whose text is the caller's: nothing is copied
+ * (libcurl does not copy the list either).
  *
  * Options that are there for a reason which does not meet the eye:
  *   QUICK_EXIT      without it, taking away a transfer whose name is being resolved waits for
@@ -219,6 +221,12 @@ struct lr_net_xfer *lr_net_xfer_new(struct lr_net *n)
         return NULL;
     }
     return x;
+}
+
+int lr_net_xfer_wipe(struct lr_net_xfer *x)
+{
+    curl_easy_reset(x->easy);
+    return set_constants(x);
 }
 
 void lr_net_xfer_free(struct lr_net_xfer *x)

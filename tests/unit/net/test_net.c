@@ -483,10 +483,35 @@ static void kept_connections_that_died_are_replaced(void **s)
     c.req.method = "POST";
     c.req.body = LR_STR("x");
     for (int i = 0; i < 50; i++) {
-        assert_int_equal(call_run(&c), 0);
+        if (call_run(&c))
+            fail_msg("request %d: %s", i, c.err.msg);
         assert_true(body_is(&c, "1"));
     }
     assert_int_equal(atomic_load(&p.n_requests), 50);
+    call_free(&c);
+    lr_net_close(n);
+    peer_close(&p);
+}
+
+/* Serves one request a connection, reads the second and hangs up on it. */
+static void dies_on_the_second(struct peer_conn *c)
+{
+    if (peer_request(c) && peer_says(c, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"))
+        (void)peer_request(c); /* false = gone already, just as good */
+}
+
+/* libcurl counts its retries over the life of a handle and used to fail the sixth. */
+static void the_tenth_dead_connection_is_replaced_like_the_first(void **s)
+{
+    (void)s;
+    static struct peer p;
+    peer_open(&p, dies_on_the_second, NULL);
+    struct lr_net *n = net_open(NULL);
+    struct call c;
+    call_init(&c, n, p.url, "/");
+    for (int i = 0; i < 20; i++)
+        if (call_run(&c))
+            fail_msg("request %d: %s", i, c.err.msg);
     call_free(&c);
     lr_net_close(n);
     peer_close(&p);
@@ -737,6 +762,7 @@ int main(void)
         cmocka_unit_test(a_paused_request_can_be_cancelled_and_times_out),
         cmocka_unit_test(stop_from_head_or_body_is_ecancel),
         cmocka_unit_test(kept_connections_that_died_are_replaced),
+        cmocka_unit_test(the_tenth_dead_connection_is_replaced_like_the_first),
         cmocka_unit_test(inflight_max_sheds_with_ebusy),
         cmocka_unit_test(on_done_may_start_the_request_again),
         cmocka_unit_test(five_hundred_at_once_with_random_cancels_each_end_once),
