@@ -51,10 +51,10 @@ static const struct lr_opt_row rows[] = {
 
 /* Row numbers. The odd pairs give FIRST_x the number of the row after it, END_x the one past. */
 enum {
-#define OPT(type, key, field, def, min, max, when, doc) ROW_##field,
-#define RECORD(name, key, doc) FIRST_##name, BEFORE_##name = FIRST_##name - 1,
+#define OPT(type, key, field, def, min, max, when, doc)  ROW_##field,
+#define RECORD(name, key, doc)                           FIRST_##name, BEFORE_##name = FIRST_##name - 1,
 #define FIELD(rec, type, key, field, def, min, max, doc) ROW_##rec##_##field,
-#define RECORD_END(name) END_##name, LAST_##name = END_##name - 1,
+#define RECORD_END(name)                                 END_##name, LAST_##name = END_##name - 1,
 #include "base/options.def"
 };
 

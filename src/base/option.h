@@ -38,18 +38,18 @@ struct lr_list {
     size_t n;
 };
 
-#define LR_OPT_C_TEXT char *
-#define LR_OPT_C_LIST struct lr_list
-#define LR_OPT_C_SIZE uint64_t
-#define LR_OPT_C_UINT uint64_t
-#define LR_OPT_C_REAL double
-#define LR_OPT_C_BOOL bool
+#define LR_OPT_C_TEXT     char *
+#define LR_OPT_C_LIST     struct lr_list
+#define LR_OPT_C_SIZE     uint64_t
+#define LR_OPT_C_UINT     uint64_t
+#define LR_OPT_C_REAL     double
+#define LR_OPT_C_BOOL     bool
 #define LR_OPT_C_DURATION uint64_t
-#define LR_OPT_C_ENUM int
+#define LR_OPT_C_ENUM     int
 
 /* struct lr_opt_upstream, lr_opt_alias, ...: one struct a record table. */
 #define OPT(type, key, field, def, min, max, when, doc)
-#define RECORD(name, key, doc) struct lr_opt_##name {
+#define RECORD(name, key, doc)                           struct lr_opt_##name {
 #define FIELD(rec, type, key, field, def, min, max, doc) LR_OPT_C_##type field;
 #define RECORD_END(name)                                                                           \
     }                                                                                              \
@@ -98,8 +98,9 @@ int lr_config_load(struct lr_config *c, const char *path, char **envp, int argc,
                    int *rest_n, struct lr_err *err);
 /* Every row at its default, no records. */
 int lr_config_defaults(struct lr_config *c, struct lr_err *err);
-/* Appends the records of a price file (prices.file): YAML with the one key `prices`. On failure *c
- * is as it was. Print a config before this if the print is to be loaded again. */
+/* Appends the records of a price file (prices.file), YAML with the one key `prices`, and checks all
+ * prices as lr_config_check does. On failure *c is as it was. Print a config before this if the
+ * print is to be loaded again. */
 int lr_config_load_prices(struct lr_config *c, const char *path, struct lr_err *err);
 /* What rows must be to each other: TLS files come in pairs; names are there and unique; upstream
  * URLs are http or https and hold no credentials; aliases name upstreams that exist; dates and

@@ -188,7 +188,7 @@ static int check_aliases(const struct lr_config *c, struct lr_err *err)
     return 0;
 }
 
-static int check_prices(const struct lr_config *c, struct lr_err *err)
+int lr_opt_check_prices(const struct lr_config *c, struct lr_err *err)
 {
     for (size_t i = 0; i < c->prices.n; i++) {
         const struct lr_opt_price *p = &c->prices.v[i];
@@ -216,5 +216,5 @@ int lr_config_check(const struct lr_config *c, struct lr_err *err)
     LR_TRY(check_aliases(c, err));
     LR_TRY(check_names(c, "tenant", err));
     LR_TRY(check_names(c, "category", err));
-    return check_prices(c, err);
+    return lr_opt_check_prices(c, err);
 }

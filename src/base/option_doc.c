@@ -17,7 +17,7 @@
 #include <stdio.h>
 
 #define SAMPLE_COLUMNS 100
-#define HELP_COLUMNS 80
+#define HELP_COLUMNS   80
 
 /* ---- pieces ---- */
 

@@ -8,12 +8,12 @@
 
 #include "base/base.h"
 
-#define LR_OPT_FILE_MAX LR_MIB(4)
-#define LR_OPT_TEXT_MAX 4096 /* bytes of one text or list item */
+#define LR_OPT_FILE_MAX    LR_MIB(4)
+#define LR_OPT_TEXT_MAX    4096 /* bytes of one text or list item */
 #define LR_OPT_RECORDS_MAX 1024
-#define LR_OPT_ROWS_MAX 128 /* rows and fields of the whole table: our own bound */
-#define LR_OPT_NAME_MAX 96  /* bytes of a key, flag or environment name with its NUL */
-#define LR_OPT_SHOW_MAX 64  /* bytes of foreign text quoted in an error, NUL included */
+#define LR_OPT_ROWS_MAX    128 /* rows and fields of the whole table: our own bound */
+#define LR_OPT_NAME_MAX    96  /* bytes of a key, flag or environment name with its NUL */
+#define LR_OPT_SHOW_MAX    64  /* bytes of foreign text quoted in an error, NUL included */
 
 /* A record table: the member `{struct lr_opt_<name> *v; size_t n;}` of struct lr_config. */
 struct lr_opt_table {
@@ -76,6 +76,9 @@ void lr_opt_near_try(struct lr_opt_near *n, const char *candidate);
  * failure c is partly changed and still may be freed. name is the place in errors. */
 int lr_opt_yaml(struct lr_config *c, struct lr_str text, const char *name,
                 const struct lr_opt_table *only, struct lr_err *err);
+
+/* The part of lr_config_check about prices, which a price file needs by itself. */
+int lr_opt_check_prices(const struct lr_config *c, struct lr_err *err);
 
 /* Appends s as a YAML scalar that reads back the same. */
 int lr_opt_put_text(struct lr_buf *b, struct lr_str s);

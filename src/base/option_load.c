@@ -312,6 +312,8 @@ int lr_config_load_prices(struct lr_config *c, const char *path, struct lr_err *
         t++;
     size_t before = lr_opt_record_count(t, c);
     int rc = take_file(c, path, t, err);
+    if (!rc)
+        rc = lr_opt_check_prices(c, err);
     if (rc)
         lr_opt_record_cut(t, c, before);
     return rc;

@@ -595,6 +595,8 @@ static void a_price_file_adds_records_and_nothing_else(void **state)
         {"prices: {file: x}", "prices wants a list of maps"},
         {"price: []", "did you mean 'prices'?"},
         {"aliases: []", "unknown key in a price file"},
+        {"prices: [{model: a, date: tomorrow}]", "YYYY-MM-DD"},
+        {"prices: [{model: mine, date: 2000-01-01}]", "same model and date"},
         {"prices: [{model: a, input: -1}]", "prices.input wants 0 to 1e6"},
     };
     for (size_t i = 0; i < LR_COUNT(bad); i++) {
