@@ -81,6 +81,17 @@ int lr_url_split(struct lr_str url, struct lr_part *p);
 /* Appends a name to the comma-separated list of what was dropped. */
 int lr_dropped(struct lr_buf *dropped, const char *name);
 
+/* ---- shared by OpenAI's Chat, Completions and Embeddings (openai.c) ---- */
+
+/* Reads a top-level member that they spell alike; *taken says whether it was one. */
+int lr_take_openai(struct lr_arena *a, struct lr_request *r, const struct lr_json *v, bool *taken,
+                   struct lr_err *err);
+int lr_need_model(const struct lr_request *r, struct lr_err *err);
+/* The request's own members with another model name. */
+void lr_write_same(const struct lr_request *r, struct lr_str model, struct lr_buf *out);
+void lr_error_openai(int status, const char *code, struct lr_str message, const char *request_id,
+                     struct lr_buf *out);
+
 /* ---- shared by the decoders ---- */
 
 /* The value without white space between its tokens (a view of raw itself when there is none), so that
