@@ -675,7 +675,8 @@ static int listen_on(const char *text, int *out, struct lr_err *err)
     char host[256];
     const char *colon = strrchr(text, ':');
     size_t n = colon ? (size_t)(colon - text) : 0;
-    if (!colon || !colon[1] || n >= sizeof host)
+    uint64_t port = 0;
+    if (!colon || lr_parse_u64(lr_strz(colon + 1), &port) || port > 65535 || n >= sizeof host)
         return lr_err_set(err, LR_EINVAL, text, "an address is host:port or [ipv6]:port");
     bool braced = n >= 2 && text[0] == '[' && text[n - 1] == ']';
     memcpy(host, text + braced, n - 2 * braced);
