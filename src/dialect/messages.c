@@ -11,6 +11,8 @@
  *   tool_choice.disable_parallel...   parallel_off
  *   output_config: format, effort     format_schema, effort (and the older output_format)
  *
+ * Adjacent tool results are one TOOL message even across user messages, as Anthropic itself merges them.
+ *
  * Reading: blocks of a type we do not know become OTHER parts, members we do not know become extras of
  * what holds them; both count in the key and neither is translated. Tools that the provider runs, MCP
  * servers, containers and file ids mean that the body is not the whole question: `bypass`.
@@ -256,8 +258,10 @@ static int read_user(struct rd *c, const struct lr_json *content, struct lr_msg 
     c->at[1] = 0;
     for (const struct lr_json *b = content->child; b; b = b->next, c->at[1]++) {
         enum lr_role role = is_result(b) ? LR_ROLE_TOOL : LR_ROLE_USER;
-        if (!m || m->role != role)
-            LR_FAIL_IF(!(m = lr_msg_add(c->a, c->r, role)), LR_ENOMEM);
+        struct lr_msg *last = m ? m : c->r->msgs_last;
+        bool goes_on = m ? m->role == role : role == LR_ROLE_TOOL && last && last->role == role;
+        m = goes_on ? last : lr_msg_add(c->a, c->r, role);
+        LR_FAIL_IF(!m, LR_ENOMEM);
         *first = *first ? *first : m;
         LR_TRY(read_block(c, b, &m->parts, 1));
     }
@@ -371,6 +375,7 @@ static int read_tools(struct rd *c, const struct lr_json *v)
 static int read_tool_choice(struct rd *c, const struct lr_json *v)
 {
     static const char *const known[] = {"type", "name", "disable_parallel_tool_use", NULL};
+    static const struct lr_json no = {.type = LR_JSON_FALSE, .raw = {"false", 5}};
     struct lr_request *r = c->r;
     struct lr_str type = {NULL, 0};
     c->root = "tool_choice";
@@ -380,6 +385,7 @@ static int read_tool_choice(struct rd *c, const struct lr_json *v)
     const struct lr_json *off = get(v, "disable_parallel_tool_use");
     if (off && !lr_json_bool(off, &r->parallel_off))
         return bad(c, "disable_parallel_tool_use", "a boolean");
+    r->parallel_tools = r->parallel_off ? &no : NULL;
     if (lr_str_is(type, "auto")) {
         r->tool_choice = LR_TOOL_CHOICE_AUTO;
     } else if (lr_str_is(type, "any")) {
@@ -561,7 +567,6 @@ struct wr {
     struct lr_buf *dropped;
     struct lr_err *err;
     unsigned msg; /* index among the canonical messages, the way the client counts them nearly */
-    bool own;     /* the request came in this dialect: extras go back out */
 };
 
 static int refuse(struct wr *c, const char *what, const char *fmt, ...)
@@ -577,12 +582,13 @@ static int refuse(struct wr *c, const char *what, const char *fmt, ...)
                       what);
 }
 
-/* Extras of a part, message or tool: back out in our own dialect; cache_control, which gateways lend
- * to Chat as well, in any case. */
+/* Extras of a part, message or tool: refused, but for cache_control, which gateways lend to Chat. */
 static int write_extras(struct wr *c, const struct lr_extra *x, const char *of)
 {
     for (; x; x = x->next) {
-        if (!c->own && !lr_str_is(x->v->key, "cache_control"))
+        if (x->v->type == LR_JSON_NULL)
+            continue;
+        if (!lr_str_is(x->v->key, "cache_control"))
             return refuse(c, "this member", "messages[%u].%s%s%.*s", c->msg, of, *of ? "." : "",
                           LR_FMT(x->v->key));
         lr_jw_key_str(&c->w, x->v->key);
@@ -686,19 +692,6 @@ static int write_result(struct wr *c, const struct lr_part *p)
     return 0;
 }
 
-static int write_thinking(struct wr *c, const struct lr_part *p)
-{
-    if (!c->own)
-        return lr_dropped(c->dropped, "reasoning");
-    open_block(c, p->redacted ? "redacted_thinking" : "thinking");
-    if (!p->redacted)
-        member(c, "thinking", p->text);
-    member(c, p->redacted ? "data" : "signature", p->sign);
-    LR_TRY(write_extras(c, p->extra, "thinking"));
-    lr_jw_end(&c->w);
-    return 0;
-}
-
 static int write_part(struct wr *c, const struct lr_part *p)
 {
     switch (p->type) {
@@ -710,7 +703,7 @@ static int write_part(struct wr *c, const struct lr_part *p)
         lr_jw_end(&c->w);
         return 0;
     case LR_PART_REASONING:
-        return write_thinking(c, p);
+        return lr_dropped(c->dropped, "reasoning");
     case LR_PART_IMAGE:
         return write_image(c, p);
     case LR_PART_FILE:
@@ -724,10 +717,7 @@ static int write_part(struct wr *c, const struct lr_part *p)
     case LR_PART_OTHER:
         break;
     }
-    if (!c->own)
-        return refuse(c, "a part of this type", "messages[%u].content", c->msg);
-    lr_jw_raw(&c->w, p->json->raw);
-    return 0;
+    return refuse(c, "a part of this type", "messages[%u].content", c->msg);
 }
 
 static bool is_system(const struct lr_msg *m)
@@ -748,7 +738,7 @@ static int write_blocks(struct wr *c, const struct lr_msg *m)
         return refuse(c, "a participant's name", "messages[%u].name", c->msg);
     for (const struct lr_part *p = m->parts; p; p = p->next) {
         bool text = p->type == LR_PART_TEXT || p->type == LR_PART_REFUSAL;
-        if (is_system(m) && !text && !(c->own && p->type == LR_PART_OTHER))
+        if (is_system(m) && !text)
             return refuse(c, "a system message with more than text", "messages[%u].content", c->msg);
         if (text && !p->text.n && !lone)
             continue; /* "content": "" beside tool calls: Anthropic takes no empty text */
@@ -811,12 +801,8 @@ static int write_tools(struct wr *c)
     lr_jw_key(&c->w, "tools");
     lr_jw_arr(&c->w);
     for (const struct lr_tool *t = c->r->tools; t; t = t->next, i++) {
-        if (t->json && !c->own)
+        if (t->json)
             return refuse(c, "a tool that is no function", "tools[%u]", i);
-        if (t->json) {
-            lr_jw_raw(&c->w, t->json->raw);
-            continue;
-        }
         lr_jw_obj(&c->w);
         member(c, "name", t->name);
         if (t->description.n)
@@ -829,7 +815,7 @@ static int write_tools(struct wr *c)
             lr_jw_bool(&c->w, true);
         }
         for (const struct lr_extra *x = t->extra; x; x = x->next)
-            if (!c->own && !lr_str_is(x->v->key, "cache_control"))
+            if (x->v->type != LR_JSON_NULL && !lr_str_is(x->v->key, "cache_control"))
                 return refuse(c, "this member", "tools[%u].%.*s", i, LR_FMT(x->v->key));
         LR_TRY(write_extras(c, t->extra, ""));
         lr_jw_end(&c->w);
@@ -843,15 +829,11 @@ static int write_choice(struct wr *c)
     static const char *const names[] = {"auto", "auto", "none", "any", "tool"};
     const struct lr_request *r = c->r;
     bool serial = r->parallel_off || lr_json_is(r->parallel_tools, LR_JSON_FALSE);
-    if (r->tool_choice == LR_TOOL_CHOICE_OTHER && !c->own)
+    if (r->tool_choice == LR_TOOL_CHOICE_OTHER)
         return refuse(c, "this choice", "tool_choice");
     if (r->tool_choice == LR_TOOL_CHOICE_ABSENT && !(serial && r->tools))
         return 0;
     lr_jw_key(&c->w, "tool_choice");
-    if (r->tool_choice == LR_TOOL_CHOICE_OTHER) {
-        lr_jw_raw(&c->w, r->tool_choice_json->raw);
-        return 0;
-    }
     open_block(c, names[r->tool_choice]);
     if (r->tool_choice == LR_TOOL_CHOICE_NAMED)
         member(c, "name", r->tool_choice_name);
@@ -899,7 +881,7 @@ static int write_output(struct wr *c)
     const struct lr_request *r = c->r;
     if (r->format == LR_FORMAT_JSON || r->format == LR_FORMAT_OTHER)
         return refuse(c, "this format", "response_format");
-    if (r->effort.n && !c->own && !listed(r->effort, efforts))
+    if (r->effort.n && !listed(r->effort, efforts))
         return refuse(c, "this effort", "reasoning_effort");
     if (r->format != LR_FORMAT_SCHEMA && !r->effort.n)
         return 0;
@@ -943,37 +925,26 @@ static int write_numbers(struct wr *c)
     return write_output(c);
 }
 
-/* Who asks; and the members known to be quiet: our own go out again, others' are dropped by name. */
+/* Who asks; and the members known to be quiet: dropped by name. */
 static int write_quiet(struct wr *c)
 {
+    static const char *const mapped[] = {"user", "safety_identifier", "stream_options", NULL};
     const struct lr_request *r = c->r;
-    if (r->user.n && !c->own) {
+    if (r->user.n) {
         lr_jw_key(&c->w, "metadata");
         lr_jw_obj(&c->w);
         member(c, "user_id", r->user);
         lr_jw_end(&c->w);
     }
     for (const struct lr_extra *x = r->quiet; x; x = x->next) {
-        struct lr_str name = x->v->key;
-        if (c->own) {
-            lr_jw_key_str(&c->w, name);
-            lr_jw_raw(&c->w, x->v->raw);
-        } else if (!lr_str_is(name, "user") && !lr_str_is(name, "stream_options") &&
-                   !lr_str_is(name, "safety_identifier")) {
-            char z[64];
-            (void)snprintf(z, sizeof z, "%.*s", LR_FMT(name)); /* cut is fine */
-            LR_TRY(lr_dropped(c->dropped, z));
-        }
+        char name[64];
+        (void)snprintf(name, sizeof name, "%.*s", LR_FMT(x->v->key)); /* cut is fine */
+        if (!listed(x->v->key, mapped))
+            LR_TRY(lr_dropped(c->dropped, name));
     }
-    for (const struct lr_extra *x = r->extra; x; x = x->next) {
-        if (!c->own)
+    for (const struct lr_extra *x = r->extra; x; x = x->next)
+        if (x->v->type != LR_JSON_NULL)
             return refuse(c, "this member", "%.*s", LR_FMT(x->v->key));
-        /* Mapped as far as it goes; the whole says more. */
-        if (lr_str_is(x->v->key, "output_config") || lr_str_is(x->v->key, "tool_choice"))
-            return refuse(c, "this member, in part,", "%.*s", LR_FMT(x->v->key));
-        lr_jw_key_str(&c->w, x->v->key);
-        lr_jw_raw(&c->w, x->v->raw);
-    }
     return 0;
 }
 
@@ -1007,7 +978,10 @@ static int write(const struct lr_request *r, struct lr_str model, uint64_t defau
                  struct lr_buf *out, struct lr_buf *dropped, struct lr_err *err)
 {
     struct wr c = {.r = r, .dropped = dropped, .err = err};
-    c.own = r->dialect == LR_DIALECT_MESSAGES;
+    if (r->dialect == LR_DIALECT_MESSAGES) {
+        lr_write_same(r, model, out);
+        return out->rc;
+    }
     lr_arena_init(&c.a, LR_MIB(64));
     lr_jw_init(&c.w, out);
     int rc = write_all(&c, model, default_max_tokens);

@@ -21,8 +21,16 @@ int lr_messages_dec_whole(void *state, struct lr_arena *scratch, struct lr_str b
                           void *ctx, struct lr_err *err);
 bool lr_messages_dec_done(const void *state);
 
+/* Names of stop reasons, ended by a NULL name. */
+struct lr_messages_reason {
+    const char *name;
+    enum lr_finish finish;
+};
+extern const struct lr_messages_reason lr_messages_reasons[];
+
 struct lr_messages_enc {
     bool ready, begun;      /* buffers set up; message_start written */
+    bool skip;              /* the part is another dialect's block */
     bool open, shown;       /* a part is open; its content_block_start is written */
     bool redacted;          /* sign is a redacted block's data */
     bool tools, refused;    /* some part was a TOOL_CALL, a REFUSAL */
