@@ -39,7 +39,9 @@
 
 enum { P_BRANCH = 1, P_LEAF = 2, P_OVERFLOW = 4, P_META = 8 };
 enum { NODE_BIG = 1, NODE_DB = 2 };
-enum { FREE_TREE_FLAGS = 8 /* integer keys */ };
+/* The free tree's flags: integer keys, and what the file was opened with: not a directory. Others change
+ * how LMDB maps the file. */
+enum { FREE_TREE_FLAGS = 0x8, NO_SUBDIR = 0x4000 };
 enum kind { FREE_TREE, MAIN_TREE, NAMED_TREE };
 
 struct tree {
@@ -173,15 +175,16 @@ static int check_nodes(const struct check *c, enum kind kind, const struct page 
 
 /* ---- values ---- */
 
+/* A value with pages of its own: as many as it needs, or more where it replaced a longer one. */
 static int check_big(struct check *c, const struct node *n, struct tree *sum)
 {
     uint8_t head[HEAD];
-    uint64_t pages = ((uint64_t)n->data_n + HEAD + c->page_size - 1) / c->page_size;
-    LR_FAIL_IF(n->child >= c->pages || pages > c->pages - n->child, LR_ECORRUPT);
+    LR_FAIL_IF(n->child >= c->pages, LR_ECORRUPT);
     LR_TRY(lr_io_pread(c->fd, head, sizeof head, offset_of(c, n->child)));
-    LR_FAIL_IF(lr_le64(head) != n->child || lr_le16(head + 10) != P_OVERFLOW ||
-                   lr_le32(head + 12) != pages,
-               LR_ECORRUPT);
+    LR_FAIL_IF(lr_le64(head) != n->child || lr_le16(head + 10) != P_OVERFLOW, LR_ECORRUPT);
+    uint64_t pages = lr_le32(head + 12), need = ((uint64_t)n->data_n + HEAD + c->page_size - 1) /
+                                                c->page_size;
+    LR_FAIL_IF(pages < need || need > c->pages - n->child, LR_ECORRUPT);
     sum->overflows += pages;
     return mark(c, n->child, pages);
 }
@@ -280,7 +283,7 @@ static int check_meta(const uint8_t *p, uint64_t number)
 static int check_trees(struct check *c, const uint8_t *meta)
 {
     struct tree free_tree = read_tree(meta + 40), main_tree = read_tree(meta + 88);
-    LR_FAIL_IF(free_tree.flags != FREE_TREE_FLAGS || main_tree.flags != 0, LR_ECORRUPT);
+    LR_FAIL_IF((free_tree.flags & ~NO_SUBDIR) != FREE_TREE_FLAGS || main_tree.flags != 0, LR_ECORRUPT);
     size_t bits = (size_t)(c->last_page / 8 + 1);
     c->seen = lr_calloc(bits, 1);
     LR_FAIL_IF(!c->seen, LR_ENOMEM);
