@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -173,13 +174,26 @@ static int fsync_parent(const char *path)
     return rc;
 }
 
+/* A new file beside path, its name in tmp: of this process and this call alone. */
+static int open_beside(const char *path, mode_t mode, char *tmp, size_t size, int *out)
+{
+    static atomic_uint serial;
+    int rc = LR_EEXIST;
+    /* A dead process of the same number may have left some behind. */
+    for (int tries = 0; rc == LR_EEXIST && tries < 100; tries++) {
+        int n = snprintf(tmp, size, "%s.tmp.%ld.%u", path, (long)getpid(),
+                         atomic_fetch_add_explicit(&serial, 1, memory_order_relaxed));
+        LR_FAIL_IF(n < 0 || (size_t)n >= size, LR_EOVER);
+        rc = lr_io_open(tmp, O_WRONLY | O_CREAT | O_EXCL, mode, out);
+    }
+    return rc;
+}
+
 int lr_io_write_file(const char *path, struct lr_str bytes, mode_t mode)
 {
     char tmp[4096];
-    int n = snprintf(tmp, sizeof tmp, "%s.tmp.%ld", path, (long)getpid());
-    LR_FAIL_IF(n < 0 || (size_t)n >= sizeof tmp, LR_EOVER);
     int fd;
-    LR_TRY(lr_io_open(tmp, O_WRONLY | O_CREAT | O_TRUNC, mode, &fd));
+    LR_TRY(open_beside(path, mode, tmp, sizeof tmp, &fd));
     int rc = lr_io_write(fd, bytes.p, bytes.n);
     if (!rc)
         rc = lr_io_fsync(fd);
@@ -204,7 +218,7 @@ static int make_parents(const char *path)
         if (p[i] != '/')
             continue;
         p[i] = 0;
-        if (mkdir(p, 0755) && errno != EEXIST)
+        if ((fault() || mkdir(p, 0755)) && errno != EEXIST)
             return lr_io_rc(errno);
         p[i] = '/';
     }
@@ -214,8 +228,12 @@ static int make_parents(const char *path)
 int lr_io_mkdir(const char *path, mode_t mode)
 {
     LR_TRY(make_parents(path));
-    if ((fault() || mkdir(path, mode)) && errno != EEXIST)
-        return lr_io_rc(errno);
+    struct stat st;
+    if (fault() || mkdir(path, mode)) {
+        if (errno != EEXIST || stat(path, &st))
+            return lr_io_rc(errno);
+        LR_FAIL_IF(!S_ISDIR(st.st_mode), LR_EEXIST); /* a file of that name keeps its mode */
+    }
     return fault() || chmod(path, mode) ? lr_io_rc(errno) : 0;
 }
 

@@ -28,7 +28,8 @@ int lr_io_read_file(const char *path, struct lr_buf *b);
 /* Replaces path at once: temporary file beside it, fsync, rename, fsync of the directory. */
 int lr_io_write_file(const char *path, struct lr_str bytes, mode_t mode);
 int lr_io_rename(const char *from, const char *to);
-/* mkdir -p: parents are made 0755; an existing directory is fine; the last one's mode is set to `mode`. */
+/* mkdir -p: parents are made 0755; an existing directory is fine; the last one's mode is set to
+ * `mode`. LR_EEXIST when something else has the name. */
 int lr_io_mkdir(const char *path, mode_t mode);
 /* Exclusive advisory lock on a file, created when absent and held until the descriptor closes:
  * LR_EBUSY when another process (or this one) holds it. */

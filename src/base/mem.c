@@ -50,9 +50,10 @@ void *lr_alloc(size_t n)
 
 void *lr_calloc(size_t count, size_t size)
 {
-    if (lr_fault_here())
+    size_t n;
+    if (lr_fault_here() || lr_mul_over(count, size, &n))
         return NULL;
-    return count && size ? calloc(count, size) : calloc(1, 1);
+    return calloc(1, n ? n : 1);
 }
 
 void *lr_realloc(void *p, size_t n)

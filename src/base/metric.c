@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  * base/metric.c - storage and text of the metrics listed in metric.def.
  *
- * The list is expanded four times: two enums (metric.h), the storage sized by them, and the table of
- * rows below, which keeps the order of the file. Text is made row by row; HELP and TYPE are written
- * when the name differs from the row before, which is why rows of a family stand together.
+ * The list is expanded four times: two enums (metric.h), the storage sized by them, and the table
+ * of rows below, which keeps the order of the file. Text is made row by row; HELP and TYPE are
+ * written when the name differs from the row before, which is why rows of a family stand together.
  *
- * A counter or gauge is one relaxed atomic on a cache line of its own, so that two threads that count
- * different things do not fight. A histogram's buckets share lines: an add touches one bucket
- * and the sum, and neighbours in time fall into neighbouring buckets anyway. Bucket k holds durations up
- * to 2^k us, the last one everything longer:
+ * A counter or gauge is one relaxed atomic on a cache line of its own, so that two threads that
+ * count different things do not fight. A histogram's buckets share lines: an add touches one bucket
+ * and the sum, and neighbours in time fall into neighbouring buckets anyway. Bucket k holds
+ * durations up to 2^k us, the last one everything longer:
  *
  *     k      0     1     2   ...    10   ...    20   ...      30      31
  *     up to  1us   2us   4us      1.02ms      1.05s       17.9min    +Inf
  *
- * A reader adds the buckets up itself, so _count and the +Inf bucket agree by construction; _sum may be
- * ahead of or behind them by the adds in flight. Per-thread counters were considered: a relaxed add
- * costs 5 ns uncontended and a request makes a handful.
+ * A reader adds the buckets up itself, so _count and the +Inf bucket agree by construction; _sum
+ * may be ahead of or behind them by the adds in flight. Per-thread counters were considered: a
+ * relaxed add costs 5 ns uncontended and a request makes a handful.
  *
  * Text format: Prometheus exposition format 0.0.4.
  */

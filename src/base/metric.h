@@ -2,7 +2,8 @@
  * base/metric.h - counters, gauges and latency histograms with names fixed at compile time.
  *
  * The rows are in metric.def: one list makes the enum, the storage and the Prometheus text.
- * Adds are relaxed atomics on their own cache line; readers see each value whole, not a snapshot of all.
+ * Adds are relaxed atomics on their own cache line; readers see each value whole, not a snapshot of
+ * all.
  */
 #ifndef LR_BASE_METRIC_H
 #define LR_BASE_METRIC_H
@@ -31,8 +32,8 @@ int64_t lr_metric_get(enum lr_metric m);
 
 /* Durations in ns; buckets are powers of two from 1 us to 17 min, shown in seconds. */
 void lr_histogram_add(enum lr_histogram h, uint64_t ns);
-/* The upper bound of the bucket that holds quantile q, in ns; 0 when empty. Durations beyond the last
- * bound (17 min) count as that bound. */
+/* The upper bound of the bucket that holds quantile q, in ns; 0 when empty. Durations beyond the
+ * last bound (17 min) count as that bound. */
 uint64_t lr_histogram_quantile(enum lr_histogram h, double q);
 uint64_t lr_histogram_count(enum lr_histogram h);
 

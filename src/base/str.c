@@ -157,8 +157,8 @@ int lr_parse_size(struct lr_str s, uint64_t *out)
     LR_FAIL_IF(!at || !*at, LR_EPARSE);
     struct lr_str tail = lr_str(unit.p + 1, unit.n - 1);
     bool bytes = at == scale;
-    LR_FAIL_IF(tail.n && (bytes || !(lr_str_ieq(tail, LR_STR("B")) || lr_str_ieq(tail, LR_STR("iB")))),
-               LR_EPARSE);
+    bool known = lr_str_ieq(tail, LR_STR("B")) || lr_str_ieq(tail, LR_STR("iB"));
+    LR_FAIL_IF(tail.n && (bytes || !known), LR_EPARSE);
     double v = ldexp(num, 10 * (int)(at - scale));
     LR_FAIL_IF(v >= 18446744073709551616.0, LR_EOVER);
     *out = (uint64_t)v;
@@ -180,7 +180,7 @@ int lr_parse_duration(struct lr_str s, uint64_t *out_ms)
             continue;
         double v = num * units[i].ms;
         LR_FAIL_IF(v >= 9.2e18, LR_EOVER);
-        *out_ms = (uint64_t)v;
+        *out_ms = (uint64_t)rint(v); /* 1.001 s is a hair below 1001 ms in binary */
         return 0;
     }
     return LR_EPARSE;

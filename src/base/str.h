@@ -10,7 +10,8 @@
 #include <string.h>
 #include <strings.h>
 
-/* A view of n bytes at p; owns nothing, is not NUL-terminated, may hold any byte. {NULL, 0} is empty. */
+/* A view of n bytes at p; owns nothing, is not NUL-terminated, may hold any byte. {NULL, 0} is
+ * empty. */
 struct lr_str {
     const char *p;
     size_t n;
@@ -50,13 +51,13 @@ static inline bool lr_str_starts(struct lr_str a, struct lr_str prefix)
 int lr_str_cmp(struct lr_str a, struct lr_str b);
 /* Without leading and trailing blanks (space, tab, CR, LF). */
 struct lr_str lr_str_trim(struct lr_str s);
-/* Cuts the text before the first `sep` off *rest and returns it; *rest becomes what follows (p == NULL
- * once nothing follows). Loop: while (rest.p) { f = lr_str_cut(&rest, ','); ... } */
+/* Cuts the text before the first `sep` off *rest and returns it; *rest becomes what follows (p ==
+ * NULL once nothing follows). Loop: while (rest.p) { f = lr_str_cut(&rest, ','); ... } */
 struct lr_str lr_str_cut(struct lr_str *rest, char sep);
 /* Equal length and bytes, in time that depends on the lengths alone. */
 bool lr_str_same_secret(struct lr_str a, struct lr_str b);
-/* 0 if s is well-formed UTF-8 (no surrogates, no overlongs, up to U+10FFFF); else LR_EPARSE with the
- * offset of the first bad byte in *at (may be NULL). */
+/* 0 if s is well-formed UTF-8 (no surrogates, no overlongs, up to U+10FFFF); else LR_EPARSE with
+ * the offset of the first bad byte in *at (may be NULL). */
 int lr_utf8_check(struct lr_str s, size_t *at);
 /* Length of the well-formed UTF-8 sequence at p (1..4), 0 if it is malformed or cut off; n >= 1. */
 size_t lr_utf8_len(const char *p, size_t n);
