@@ -59,6 +59,10 @@
  * connection may park again only for what is certain to come (a job of the worker pool): close waits
  * for it.
  *
+ * Known limit: the library reads edge-triggered and takes a short read for the end of what is there, so
+ * a FIN that arrives together with the first part of an unfinished request is seen only when the idle
+ * time is over. Nothing has been started for such a request.
+ *
  * Tried and dropped: re-arming at each park (one system call an event for nothing); a generation table
  * for events in hand (poll plus a locked fetch is simpler to prove); closing the listening descriptor
  * at quiesce (event threads may still name it: it is shut down at once and closed last); an object

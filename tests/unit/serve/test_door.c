@@ -409,7 +409,7 @@ static void ambiguous_or_oversized_requests_never_begin(void **state)
         "GET /echo HTTP/1.1\r\n\r\n",
         "GET /a b HTTP/1.1\r\n" HOST "\r\n",
         "GET / HTTP/3.7\r\n" HOST "\r\n",
-        "\x16\x03\x01\x02",
+        "\x16\x03\x01\x02\r\n\r\n",
     };
     assert_int_equal(app_open(&a, 1), 0);
     for (size_t i = 0; i < LR_COUNT(bad) + 2; i++) {
