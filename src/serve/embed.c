@@ -119,8 +119,8 @@ enum lr_step lr_embed_run(struct lr_req *r)
     if (!*r->reason)
         r->reason = !look ? (r->tenant.proven ? "no-cache" : "unproven") : "new";
     if (e->n_which < e->n)
-        (void)snprintf(r->rec->reason, sizeof r->rec->reason, "partial:%zu/%zu", e->n - e->n_which,
-                       e->n); /* cut to fit */
+        (void)snprintf(r->rec->reason, sizeof r->rec->reason, "partial:%u/%u",
+                       (unsigned)(e->n - e->n_which), (unsigned)e->n); /* fits */
     if (r->wish.only_if_cached)
         return lr_req_fail(r, 504, "new", "only-if-cached was asked and not every input is known");
     return lr_run_flight(r);

@@ -123,19 +123,22 @@ static void run_work(struct lr_job *j)
 enum lr_step lr_req_work(struct lr_req *r, enum lr_step (*fn)(struct lr_req *))
 {
     r->work = fn;
-    r->working = true;
+    r->working = r->handed = true;
     r->job.run = run_work;
     if (lr_pool_submit(r->serve->pool, &r->job) == 0)
         return LR_STEP_WAIT;
-    r->working = false;
+    r->working = r->handed = false;
     lr_metric_add(LR_M_SHED, 1);
     r->retry_after_s = 1;
     return lr_req_fail(r, 429, "overloaded", "all workers are busy and their queue is full");
 }
 
-/* True: a worker owns the request; the connection is parked until it is done. */
+/* True: a worker owns the request, and the connection is parked until it is done. False: no work was
+ * handed over, or it is done already. */
 static bool park_behind_worker(struct lr_req *r)
 {
+    if (!r->handed)
+        return false;
     pthread_mutex_lock(&r->mu);
     bool busy = r->working;
     if (busy) {
@@ -143,6 +146,7 @@ static bool park_behind_worker(struct lr_req *r)
         lr_conn_park(r->conn);
     }
     pthread_mutex_unlock(&r->mu);
+    r->handed = busy;
     return busy;
 }
 
@@ -204,11 +208,6 @@ static int body(struct lr_conn *conn, struct lr_str bytes)
     return r->body_rc;
 }
 
-static enum lr_step parse_in_pool(struct lr_req *r)
-{
-    return lr_room_parse(r);
-}
-
 static void ready(struct lr_conn *conn)
 {
     struct lr_req *r = lr_conn_user(conn);
@@ -221,18 +220,12 @@ static void ready(struct lr_conn *conn)
         lr_conn_reply(conn, 499, NULL, 0, &none);
         return;
     }
-    if (r->room == LR_ROOM_PARSE && r->body.len > SMALL_BODY && !r->body_rc && !r->err_status) {
-        enum lr_step step = lr_req_work(r, parse_in_pool);
-        if (step == LR_STEP_WAIT) {
-            if (park_behind_worker(r))
-                return;
-        } else {
-            apply(r, step);
-        }
-    }
-    walk(r);
-    while (r->working && !park_behind_worker(r))
-        walk(r); /* the worker was done before the connection could be parked */
+    bool big = r->body.len > SMALL_BODY && !r->body_rc && !r->err_status;
+    if (r->room != LR_ROOM_PARSE || !big || apply(r, lr_req_work(r, lr_room_parse)))
+        walk(r);
+    /* What was handed over meanwhile: rest until it is done, or go on if it is done already. */
+    while (r->handed && !park_behind_worker(r))
+        walk(r);
 }
 
 /* Fills the record from the request and hands it to the traces. */

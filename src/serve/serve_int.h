@@ -230,7 +230,8 @@ struct lr_req {
     pthread_mutex_t mu;
     struct lr_job job;
     enum lr_step (*work)(struct lr_req *); /* runs in the pool */
-    bool working, parked;
+    bool working, parked; /* guarded by mu while a worker owns the request */
+    bool handed;          /* the event thread's: work was handed over and not yet seen done */
 
     /* parse */
     enum lr_dialect_id dialect; /* NONE: passed through */

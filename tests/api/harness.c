@@ -370,7 +370,7 @@ static void chat_whole(struct up_conn *c, const char *text, const struct up_req 
 
 static void messages_answer(struct up_conn *c, const char *text, bool stream)
 {
-    char body[4096];
+    char body[1 << 17];
     if (!stream) {
         snprintf(body, sizeof body, "{\"id\":\"msg_up\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m-up\","
                  "\"content\":[{\"type\":\"text\",\"text\":\"%s\"}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,"
