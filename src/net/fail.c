@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * net/fail.c - libcurl's failures as LR_E* and one sentence.
  *
- * The sentences are ours: libcurl's error buffer may quote what a peer sent, and this module promises
- * that no path, query or header gets into a message. Only TLS failures quote it, because there it
- * names the certificate's problem and nothing else (host names, OpenSSL's reason).
+ * The sentences are ours: libcurl's error buffer may quote what a peer sent, and this module
+ * promises that no path, query or header gets into a message. Only TLS failures quote it, because
+ * there it names the certificate's problem and nothing else (host names, OpenSSL's reason).
  */
 #include "net/net_int.h"
 
@@ -89,8 +89,9 @@ int lr_net_fail_map(const struct lr_net_xfer *x, CURLcode code, struct lr_err *e
     if (x->fail)
         return lr_err_set(err, x->fail, where, "%s", x->why);
     if (code == CURLE_OK) /* libcurl takes an end within the headers for the end of them */
-        return lr_err_set(err, LR_ENET, where, "the peer closed the connection before the end of "
-                                               "its answer's headers");
+        return lr_err_set(err, LR_ENET, where,
+                          "the peer closed the connection before the end of "
+                          "its answer's headers");
     if (map_context(x, code, err, where))
         return err->code;
     const struct row *row = find(tls_rows, LR_COUNT(tls_rows), code);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * net/fetch.c - the blocking call of the command line: a net of its own for one request. A thread and
- * an epoll cost 0.1 ms, a second way through libcurl would cost a second set of rules.
+ * net/fetch.c - the blocking call of the command line: a net of its own for one request, because a
+ * second way through libcurl would need a second set of rules.
  */
 #include "net/net_int.h"
 
@@ -55,8 +55,8 @@ static int fetch(struct lr_net *n, struct fetch *f)
 }
 
 int lr_net_fetch(const char *method, const char *url, const char *const *headers, size_t n_headers,
-                 struct lr_str body, const struct lr_net_route *route, struct lr_buf *out, int *status,
-                 struct lr_err *err)
+                 struct lr_str body, const struct lr_net_route *route, struct lr_buf *out,
+                 int *status, struct lr_err *err)
 {
     struct fetch f = {.req = {.method = method,
                               .url = url,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * net/net_int.h - what the files of net/ share.
  *
- *   net.c    the thread: queue, epoll, timers, done        xfer.c   one transfer: set-up and callbacks
- *   url.c    URLs, addresses, proxies                      fail.c   libcurl's failures in our words
- *   heap.c   deadlines                                     fetch.c  the blocking call
+ *   net.c   the thread: queue, epoll, timers, done      xfer.c   one transfer: set-up, callbacks
+ *   url.c   URLs, addresses, proxies                    fail.c   libcurl's failures in our words
+ *   heap.c  deadlines                                   fetch.c  the blocking call
  */
 #ifndef LR_NET_NET_INT_H
 #define LR_NET_NET_INT_H
@@ -13,7 +13,7 @@
 #include <curl/curl.h>
 #include <sys/socket.h>
 
-#define LR_NET_NEVER UINT64_MAX
+#define LR_NET_NEVER   UINT64_MAX
 #define LR_NET_URL_MAX LR_KIB(16)
 
 /* What other threads ask of a transfer. */
@@ -50,8 +50,8 @@ struct lr_net_xfer {
     size_t n_fields;
     struct curl_slist *lines; /* owned array of n_lines: request headers for libcurl */
     size_t n_lines;
-    char *empty;                  /* owned: request headers without a value, "Name;" */
-    char said[CURL_ERROR_SIZE];   /* libcurl's own words: used for TLS only */
+    char *empty;                /* owned: request headers without a value, "Name;" */
+    char said[CURL_ERROR_SIZE]; /* libcurl's own words: used for TLS only */
 };
 
 /* xfer.c */

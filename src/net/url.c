@@ -7,8 +7,8 @@
  * disagree are a classic hole (Orange Tsai, "A New Era of SSRF", 2017), so this one takes much less
  * than libcurl does: no user-info, no percent or non-ASCII byte in the host, no zone id, no
  * backslash, digits only in the port. What is left both read alike. Numeric IPv4 spellings that
- * libcurl and getaddrinfo accept ("0x7f.1", "2852039166") are read with inet_aton, which has the same
- * rules.
+ * libcurl and getaddrinfo accept ("0x7f.1", "2852039166") are read with inet_aton, which has the
+ * same rules.
  *
  * Refused addresses: 169.254/16 and fe80::/10 (link-local, RFC 3927, RFC 4291: where clouds keep
  * their metadata service), 0.0.0.0/8 and :: (connect to "any" reaches this host), the metadata
@@ -81,7 +81,8 @@ int lr_net_url_parse(struct lr_str url, struct lr_net_url *out, const char **why
     LR_FAIL_IF(url.n > LR_NET_URL_MAX, LR_EINVAL);
     *why = "the URL holds a blank, a control byte or a backslash";
     for (size_t i = 0; i < url.n; i++)
-        LR_FAIL_IF((unsigned char)url.p[i] <= ' ' || url.p[i] == 127 || url.p[i] == '\\', LR_EINVAL);
+        LR_FAIL_IF((unsigned char)url.p[i] <= ' ' || url.p[i] == 127 || url.p[i] == '\\',
+                   LR_EINVAL);
     *why = "the URL does not start with http:// or https://";
     u.tls = url.n >= 8 && strncasecmp(url.p, "https://", 8) == 0;
     LR_FAIL_IF(!u.tls && !(url.n >= 7 && strncasecmp(url.p, "http://", 7) == 0), LR_EINVAL);
@@ -120,7 +121,8 @@ void lr_net_url_where(struct lr_str url, char out[static 120])
 
 static bool v4_denied(uint32_t a) /* host order */
 {
-    return a >> 16 == 0xA9FE || a >> 24 == 0 || a == 0x646464C8; /* 169.254/16, 0/8, 100.100.100.200 */
+    return a >> 16 == 0xA9FE || a >> 24 == 0 ||
+           a == 0x646464C8; /* 169.254/16, 0/8, 100.100.100.200 */
 }
 
 static uint32_t tail_v4(const struct in6_addr *a)
@@ -187,7 +189,8 @@ bool lr_net_url_loopback(const struct lr_net_url *u)
     if (kind == 4)
         return ntohl(v4.s_addr) >> 24 == 127;
     if (kind == 6)
-        return IN6_IS_ADDR_LOOPBACK(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && tail_v4(&v6) >> 24 == 127);
+        return IN6_IS_ADDR_LOOPBACK(&v6) ||
+               (IN6_IS_ADDR_V4MAPPED(&v6) && tail_v4(&v6) >> 24 == 127);
     struct lr_str h = u->host;
     if (h.n && h.p[h.n - 1] == '.')
         h.n--;

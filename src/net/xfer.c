@@ -1,28 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0
- * net/xfer.c - one transfer: a pooled easy handle, how it is pointed at a request, and the callbacks
- * that libcurl makes while it runs.
+ * net/xfer.c - one transfer: a pooled easy handle, how it is pointed at a request, and the
+ * callbacks that libcurl makes while it runs.
  *
  *   new, wipe   options that never change
  *   aim         options of this request
  *   take_header, take_body   on the net thread, from inside libcurl
  *
- * Handles are wiped (curl_easy_reset) between requests. Setting only what differs was tried and is
- * some microseconds cheaper, but libcurl 7.88 counts its retries on dead connections over the life of
- * a handle and fails the sixth, wherever that is; a reset clears the count. Request headers are handed
- * over as a libcurl list whose nodes are ours and whose text is the caller's: nothing is copied
- * (libcurl does not copy the list either).
+ * Handles are wiped (curl_easy_reset) between requests. Setting only what differs was the
+ * first version, but libcurl 7.88 counts its retries on dead connections over the life
+ * of a handle and fails the sixth, wherever that is; a reset clears the count. Request headers are
+ * handed over as a libcurl list whose nodes are ours and whose text is the caller's: nothing is
+ * copied (libcurl does not copy the list either).
  *
  * Options that are there for a reason which does not meet the eye:
  *   QUICK_EXIT      without it, taking away a transfer whose name is being resolved waits for
  *                   getaddrinfo: one dead DNS server would stop every other transfer
  *   CAPATH NULL     with a CA directory set libcurl 7.88 does not cache the parsed CA bundle, and
- *                   each new TLS connection costs this thread 10 ms and more
+ *                   each new TLS connection costs this thread 17 ms instead of 1 (145 roots)
  *   PROXY, NOPROXY  always set, "" included: libcurl reads the environment when they are not
  *   HEADEROPT       the caller's headers (credentials) go to the host, never to the proxy's CONNECT
  *   CONNECTTIMEOUT  0 means 300 s to libcurl, so "none" is its largest number
  *
- * Header lines are collected raw and cut into fields at the blank line; 1xx heads are dropped, trailers
- * only counted. Folded lines (RFC 9112, 5.2) are joined by blanking the line break.
+ * Header lines are collected raw and cut into fields at the blank line; 1xx heads are dropped,
+ * trailers only counted. Folded lines (RFC 9112, 5.2) are joined by blanking the line break.
  */
 #include "net/net_int.h"
 
@@ -33,7 +33,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define RECV_BYTES 65536L /* one read(2): see the numbers in net.c */
+/* One read(2). 256 KiB answers on loopback, p50: 86 us with 16 KiB, 80 with 64 KiB, 80 with 128. */
+#define RECV_BYTES 65536L
 
 int lr_net_xfer_fail(struct lr_net_xfer *x, int rc, const char *fmt, ...)
 {
@@ -307,8 +308,8 @@ static int reserve_lines(struct lr_net_xfer *x, const struct lr_net_req *r)
     return empty && !x->empty ? LR_ENOMEM : 0;
 }
 
-/* Builds the list in x->lines. "Name:" without a value means "remove" to libcurl, "Name;" is its way
- * to send an empty one. "Accept:", "Content-Type:" and "Expect:" remove what libcurl would add. */
+/* Builds the list in x->lines. "Name:" without a value means "remove" to libcurl, "Name;" is its
+ * way to send an empty one. The three at the end remove what libcurl would add. */
 static int list_headers(struct lr_net_xfer *x, const struct lr_net_req *r)
 {
     LR_TRY(reserve_lines(x, r));
@@ -366,7 +367,7 @@ static int aim_route(struct lr_net_xfer *x, const struct lr_net_req *r, const st
     bool proxied = w.proxy && strcmp(w.proxy, "none") != 0 && !lr_net_url_loopback(u);
     SET(x, CURLOPT_PROXY, proxied ? w.proxy : "");
     SET(x, CURLOPT_NOPROXY, proxied && w.no_proxy ? w.no_proxy : "");
-    x->proxied = proxied; /* or no_proxy says otherwise: only sentences depend on it */
+    x->proxied = proxied;    /* or no_proxy says otherwise: only sentences depend on it */
     if (u->tls || proxied) { /* else no TLS can come up, and what the handle has does not matter */
         const char *ca = w.ca_file ? w.ca_file : lr_net_ca_default(x->net);
         SET(x, CURLOPT_CAINFO, ca);

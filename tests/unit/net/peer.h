@@ -44,7 +44,7 @@ struct peer {
         size_t n;       /* bytes in `in` */
         size_t head;    /* of them the head */
         size_t used;    /* head and body */
-    } *conns[PEER_CONNS];
+    } * conns[PEER_CONNS];
 };
 
 static inline bool peer_recv(struct peer_conn *c)
@@ -211,8 +211,8 @@ struct call {
     pthread_cond_t news;
     int n_done, rc, status, n_heads, n_bodies, n_paused;
     bool head_stops;
-    int pause_every; /* refuse every n-th piece once; 0 = none */
-    bool pausing;    /* the piece at hand was refused once */
+    int pause_every;  /* refuse every n-th piece once; 0 = none */
+    bool pausing;     /* the piece at hand was refused once */
     size_t body_stop; /* stop after so many bytes; 0 = none */
     struct lr_err err;
     struct lr_buf body, head; /* head: "name: value\n" lines */

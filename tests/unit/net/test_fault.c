@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * tests/unit/net/test_fault.c - each allocation, system call and thread start of the module is made to
- * fail once. Expected: a clean error, exactly one on_done per start, no leak (sanitizers).
+ * tests/unit/net/test_fault.c - each allocation, system call and thread start of the module is made
+ * to fail once. Expected: a clean error, exactly one on_done per start, no leak (sanitizers).
  *
  * libcurl's own allocations are included where the caller's thread makes them (open, start): this
- * program gives libcurl its heap before net/ starts it. Those of the net thread are left alone: when
- * libcurl 7.88 cannot add a socket to its table it keeps a broken entry there and later divides by
- * its size of zero.
+ * program gives libcurl its heap before net/ starts it. Those of the net thread are left alone:
+ * when libcurl 7.88 cannot add a socket to its table it keeps a broken entry there and later
+ * divides by its size of zero.
  */
 #include "peer.h"
 
@@ -38,7 +38,8 @@ static void two_answers(struct peer_conn *c)
     if (peer_request(c) &&
         peer_says(c, "HTTP/1.1 200 OK\r\nA: 1\r\nB: 2\r\nContent-Length: 5\r\n\r\nhello") &&
         peer_request(c))
-        peer_says(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+        peer_says(c,
+                  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
 }
 
 static bool clean(int rc)

@@ -109,9 +109,9 @@ static char *named(char *out, const char *scheme, const char *name, const struct
 static void forbidden_addresses_are_refused_whatever_leads_there(void **s)
 {
     (void)s;
-    static const char *const hosts[] = {"meta.test", "meta6.test", "any.test", "169.254.169.254",
-                                        "0xA9FEA9FE", "0.0.0.0", "[::]", "[fe80::1]",
-                                        "[::ffff:169.254.169.254]"};
+    static const char *const hosts[] = {
+        "meta.test", "meta6.test", "any.test",  "169.254.169.254",         "0xA9FEA9FE",
+        "0.0.0.0",   "[::]",       "[fe80::1]", "[::ffff:169.254.169.254]"};
     static struct peer p;
     peer_open(&p, record, NULL);
     struct lr_net *n = net_open(NULL);

@@ -34,8 +34,12 @@ static void request_arrives_as_given(void **s)
     static struct peer p;
     peer_open(&p, echo, NULL);
     struct lr_net *n = net_open(NULL);
-    static const char *const headers[] = {"X-One: a", "x-two:b", "X-Empty:", "Content-Length: 77",
-                                          "Expect: 100-continue", "Authorization: Bearer k"};
+    static const char *const headers[] = {"X-One: a",
+                                          "x-two:b",
+                                          "X-Empty:",
+                                          "Content-Length: 77",
+                                          "Expect: 100-continue",
+                                          "Authorization: Bearer k"};
     static const struct {
         const char *method, *body;
         bool announced;
@@ -54,10 +58,11 @@ static void request_arrives_as_given(void **s)
         c.req.body = lr_strz(t[i].body);
         assert_int_equal(call_run(&c), 0);
         assert_int_equal(c.status, 200);
-        snprintf(want, sizeof want,
-                 "%s /v1/%%7Ex/../y?q=a%%20b HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nX-One: a\r\nx-two:b\r\n"
-                 "X-Empty:\r\nAuthorization: Bearer k\r\n%s\r\n%s",
-                 t[i].method, (unsigned)p.port, length, t[i].body);
+        snprintf(
+            want, sizeof want,
+            "%s /v1/%%7Ex/../y?q=a%%20b HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nX-One: a\r\nx-two:b\r\n"
+            "X-Empty:\r\nAuthorization: Bearer k\r\n%s\r\n%s",
+            t[i].method, (unsigned)p.port, length, t[i].body);
         if (!body_is(&c, want))
             fprintf(stderr, "got:\n%.*s\nwant:\n%s\n", LR_FMT(lr_buf_str(&c.body)), want);
         assert_true(body_is(&c, want));
@@ -83,12 +88,12 @@ static void bad_requests_are_refused_at_start(void **s)
                              *const colonless[] = {"just words"};
     static const struct {
         const char *method, *url, *const *headers, *body;
-    } t[] = {{"GET", "http://h/", split, ""},      {"GET", "http://h/", nameless, ""},
-             {"GET", "http://h/", colonless, ""},  {"G T", "http://h/", NULL, ""},
-             {"", "http://h/", NULL, ""},          {"CONNECT", "http://h/", NULL, ""},
-             {"HEAD", "http://h/", NULL, "body"},  {"GET", "ftp://h/", NULL, ""},
-             {"GET", "http://u:p@h/", NULL, ""},   {"GET", NULL, NULL, ""},
-             {"GET", "http://h/a b", NULL, ""},    {NULL, "http://h/", NULL, ""}};
+    } t[] = {{"GET", "http://h/", split, ""},     {"GET", "http://h/", nameless, ""},
+             {"GET", "http://h/", colonless, ""}, {"G T", "http://h/", NULL, ""},
+             {"", "http://h/", NULL, ""},         {"CONNECT", "http://h/", NULL, ""},
+             {"HEAD", "http://h/", NULL, "body"}, {"GET", "ftp://h/", NULL, ""},
+             {"GET", "http://u:p@h/", NULL, ""},  {"GET", NULL, NULL, ""},
+             {"GET", "http://h/a b", NULL, ""},   {NULL, "http://h/", NULL, ""}};
     for (size_t i = 0; i < LR_COUNT(t); i++) {
         struct call c;
         call_init(&c, n, "", "");
@@ -140,22 +145,29 @@ static void answers_end_as_framed_or_fail(void **s)
         {say_arg, "HTTP/1.1 204 No Content\r\n\r\n", 0, 204, ""},
         {say_arg, "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 0, 304, ""},
         {say_arg, "HTTP/1.1 500 Oops\r\nContent-Length: 1\r\n\r\nx", 0, 500, "x"},
-        {say_arg, "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
-         0, 302, ""},
-        {say_arg, "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n", 0, 401, ""},
-        {say_arg, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n"
-                  "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 0, 200, "ok"},
-        {say_arg, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n"
-                  "0\r\nTrailer: t\r\n\r\n", 0, 200, "abcde"},
+        {say_arg,
+         "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", 0, 302,
+         ""},
+        {say_arg, "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n", 0, 401,
+         ""},
+        {say_arg,
+         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n"
+         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+         0, 200, "ok"},
+        {say_arg,
+         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n"
+         "0\r\nTrailer: t\r\n\r\n",
+         0, 200, "abcde"},
         {say_arg_and_close, "HTTP/1.1 200 OK\r\n\r\nuntil close", 0, 200, "until close"},
         {say_arg_and_close, "HTTP/1.0 200 OK\r\n\r\n1.0", 0, 200, "1.0"},
-        {say_arg, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nraw!", 0, 200,
-         "raw!"},
-        {say_arg_and_close, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort", LR_ENET, 200, "short"},
+        {say_arg, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nraw!", 0,
+         200, "raw!"},
+        {say_arg_and_close, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort", LR_ENET, 200,
+         "short"},
         {say_arg_and_close, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
          LR_ENET, 200, "hello"},
-        {say_arg_and_close, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", LR_ENET,
-         200, "hel"},
+        {say_arg_and_close, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+         LR_ENET, 200, "hel"},
         {say_arg_and_close, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
          LR_ENET, 200, ""},
         {say_arg_and_reset, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", LR_ENET, 0, NULL},
@@ -184,7 +196,8 @@ static void answers_end_as_framed_or_fail(void **s)
             snprintf(where, sizeof where, "127.0.0.1:%u", (unsigned)p.port);
             assert_string_equal(c.err.where, where);
             assert_int_equal(c.err.code, rc);
-            assert_true(c.err.msg[0] && !strstr(c.err.msg, "secret") && !strstr(c.err.msg, "token"));
+            assert_true(c.err.msg[0] && !strstr(c.err.msg, "secret") &&
+                        !strstr(c.err.msg, "token"));
             assert_true(c.req.sent);
         }
         call_free(&c);
@@ -198,8 +211,9 @@ static void headers_come_in_order_trimmed_and_unfolded(void **s)
 {
     (void)s;
     static struct peer p;
-    peer_open(&p, say_arg, "HTTP/1.1 200 OK\r\nB:  two words \r\nA:1\r\nB: again\r\nEmpty:\r\n"
-                           "Fold: x\r\n  y\r\nContent-Length: 0\r\n\r\n");
+    peer_open(&p, say_arg,
+              "HTTP/1.1 200 OK\r\nB:  two words \r\nA:1\r\nB: again\r\nEmpty:\r\n"
+              "Fold: x\r\n  y\r\nContent-Length: 0\r\n\r\n");
     struct lr_net *n = net_open(NULL);
     struct call c;
     assert_int_equal(call_get(&c, n, p.url, "/"), 0);
@@ -215,8 +229,7 @@ static void headers_come_in_order_trimmed_and_unfolded(void **s)
 /* One event, then waits for the reader to say it has it. */
 static void one_event_at_a_time(struct peer_conn *c)
 {
-    if (!peer_request(c) ||
-        !peer_says(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"))
+    if (!peer_request(c) || !peer_says(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"))
         return;
     struct call *call = c->peer->arg;
     for (int i = 1; i <= 50; i++) {
@@ -731,8 +744,8 @@ static void fetch_blocks_until_the_answer_is_whole(void **s)
     char url[128];
     snprintf(url, sizeof url, "%s/x", p.url);
     lr_buf_init(&out, 4096);
-    assert_int_equal(
-        lr_net_fetch("POST", url, NULL, 0, LR_STR("hello"), NULL, &out, &status, &err), 0);
+    assert_int_equal(lr_net_fetch("POST", url, NULL, 0, LR_STR("hello"), NULL, &out, &status, &err),
+                     0);
     assert_int_equal(status, 200);
     assert_true(memmem(out.p, out.len, "\r\n\r\nhello", 9) != NULL);
     lr_buf_free(&out);

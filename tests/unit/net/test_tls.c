@@ -59,10 +59,25 @@ static bool make_cert(const char *name, const char *san)
     snprintf(cert, sizeof cert, "%s.pem", file);
     snprintf(key, sizeof key, "%s.key", file);
     snprintf(ext, sizeof ext, "subjectAltName=%s", san);
-    const char *argv[] = {"openssl", "req",   "-x509", "-newkey",      "ec",    "-pkeyopt",
-                          "ec_paramgen_curve:P-256",   "-nodes",       "-subj", "/CN=larder test",
-                          "-addext", ext,     "-days", "2",            "-keyout", key,
-                          "-out",    cert,    NULL};
+    const char *argv[] = {"openssl",
+                          "req",
+                          "-x509",
+                          "-newkey",
+                          "ec",
+                          "-pkeyopt",
+                          "ec_paramgen_curve:P-256",
+                          "-nodes",
+                          "-subj",
+                          "/CN=larder test",
+                          "-addext",
+                          ext,
+                          "-days",
+                          "2",
+                          "-keyout",
+                          key,
+                          "-out",
+                          cert,
+                          NULL};
     return run_to_end(argv);
 }
 
@@ -79,9 +94,10 @@ static void serve(struct server *s, const char *name, const char *ca)
     in_dir(file, name);
     snprintf(cert, sizeof cert, "%s.pem", file);
     snprintf(key, sizeof key, "%s.key", file);
-    const char *argv[] = {"openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", cert, "-key", key,
-                          "-www", ca ? "-Verify" : NULL, "1", "-verify_return_error", "-CAfile", ca,
-                          NULL};
+    const char *argv[] = {
+        "openssl", "s_server", "-accept", "127.0.0.1:0",         "-cert", cert,
+        "-key",    key,        "-www",    ca ? "-Verify" : NULL, "1",     "-verify_return_error",
+        "-CAfile", ca,         NULL};
     assert_true(spawn(argv, &s->pid, &s->out));
     size_t n = 0;
     char *at = NULL;
