@@ -61,6 +61,8 @@ int lr_disk_del(struct lr_disk *d, const struct lr_digest *key);
 int lr_disk_note(struct lr_disk *d, const struct lr_digest *key, uint32_t hits,
                  uint64_t expires_ms);
 int lr_disk_commit(struct lr_disk *d);
+/* A transaction that changes nothing: what the one before it freed can be used by the next. */
+int lr_disk_turn(struct lr_disk *d);
 void lr_disk_abort(struct lr_disk *d);
 /* What a document of this many bytes takes in the file, pages and both records counted. */
 uint64_t lr_disk_charge(size_t head_n, size_t log_n);

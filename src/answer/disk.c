@@ -46,7 +46,7 @@
 
 struct lr_disk {
     MDB_env *env;
-    MDB_dbi heads, docs;
+    MDB_dbi format, heads, docs;
     MDB_txn *write; /* the keeper's */
     int lock_fd;
     struct lr_buf scratch; /* the keeper's */
@@ -136,14 +136,14 @@ static int write_format(MDB_txn *txn, MDB_dbi db)
 static int open_dbs_in(struct lr_disk *d, MDB_txn *txn)
 {
     MDB_stat st;
-    MDB_dbi main_db, format;
+    MDB_dbi main_db;
     LR_TRY(open_db(txn, NULL, false, &main_db));
     LR_TRY(MDB(mdb_stat(txn, main_db, &st)));
     bool fresh = st.ms_entries == 0;
-    int rc = open_db(txn, "format", fresh, &format);
+    int rc = open_db(txn, "format", fresh, &d->format);
     LR_FAIL_IF(rc == LR_ENOENT, LR_EVERSION); /* somebody else's file */
     LR_TRY(rc);
-    LR_TRY(fresh ? write_format(txn, format) : check_format(txn, format));
+    LR_TRY(fresh ? write_format(txn, d->format) : check_format(txn, d->format));
     LR_TRY(open_db(txn, "heads", fresh, &d->heads));
     return open_db(txn, "docs", fresh, &d->docs);
 }
@@ -414,6 +414,18 @@ int lr_disk_commit(struct lr_disk *d)
         return LR_EIO;
     }
     return rc_of(mdb_txn_commit(txn)); /* frees it either way */
+}
+
+int lr_disk_turn(struct lr_disk *d)
+{
+    /* LMDB keeps the last committed state whole until the one after it is committed too. */
+    LR_TRY(lr_disk_begin(d));
+    int rc = write_format(d->write, d->format);
+    if (rc) {
+        lr_disk_abort(d);
+        return rc;
+    }
+    return lr_disk_commit(d);
 }
 
 void lr_disk_abort(struct lr_disk *d)

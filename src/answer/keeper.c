@@ -16,7 +16,7 @@
  * Failure. When a batch fails its puts report the error; an entry that is in memory and was not on disk
  * before lives on there alone, any other leaves the shelf. Deletes are tried three times, since a delete
  * that is lost comes back at the next start. A full map is no failure: the strategy gives up an eighth
- * of the budget, that is deleted in a transaction of its own, and the batch is tried again.
+ * of what is stored, that is deleted in a transaction of its own, and the batch is tried again.
  *
  * Memory. A delete is queued in the entry it deletes (taken out of the index), so deleting needs no memory
  * and cannot be shed. Puts are bounded in number and bytes by the shelf.
@@ -29,7 +29,7 @@
 #define BATCH_OPS 1024
 #define BATCH_BYTES LR_MIB(32)
 #define TRIES 3  /* of a delete */
-#define ROUNDS 3 /* of a batch against a full map */
+#define ROUNDS 4 /* of a batch against a full map */
 #define NOTES 1024
 #define HOUSEKEEPING_NS (30 * LR_SEC)
 
@@ -131,13 +131,15 @@ static void give_up_locked(struct lr_answer *s, uint64_t want, struct batch *now
 static int make_space(struct lr_answer *s, const struct batch *b)
 {
     struct batch now = {.tail = &now.head};
-    uint64_t want = s->bytes_max / 8 > b->bytes * 2 ? s->bytes_max / 8 : b->bytes * 2;
     pthread_mutex_lock(&s->mu);
+    uint64_t want = s->bytes / 8 > b->bytes * 2 ? s->bytes / 8 : b->bytes * 2;
     give_up_locked(s, want, &now);
     lr_shelf_gauges_locked(s);
     pthread_mutex_unlock(&s->mu);
     LR_LOG_EVERY(10 * LR_SEC, LR_LOG_WARN, "answer", "event=map_full evicted=%zu", now.n);
     int rc = now.n ? write_batch(s->disk, &now) : LR_EOVER;
+    if (!rc)
+        rc = lr_disk_turn(s->disk);
     pthread_mutex_lock(&s->mu);
     while (now.head) {
         struct lr_op *op = now.head;
