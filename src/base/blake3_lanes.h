@@ -4,7 +4,7 @@
  * The includer defines LANES (4, 8 or 16), LANES_FN (the name of the function to make) and
  * LANES_TARGET (an attribute that lets the compiler use the instructions, or nothing). Vectors are
  * the compilers' own (gcc 12 and clang 14 both have vector_size and __builtin_shufflevector), so
- * the one source is SSE2, AVX2, AVX-512 and NEON; rotates become vprord where there is one and byte
+ * the one source is SSE4.1, AVX2, AVX-512, NEON; rotates become vprord where there is one and byte
  * shuffles elsewhere.
  *
  * Word w of the state of all inputs is one vector, so a round is the scalar round on vectors and
@@ -26,13 +26,13 @@ typedef uint32_t VEC __attribute__((vector_size(LANES * 4)));
 typedef uint32_t NAME(b3_loose) __attribute__((vector_size(LANES * 4), aligned(1), may_alias));
 
 #if LANES == 4
-#define EACH_STAGE(X) X(2, LOW2, HIGH2) X(1, LOW1, HIGH1)
+#define EACH_STAGE(X) X(2) X(1)
 #define LOW2 0, 1, 4, 5
 #define HIGH2 2, 3, 6, 7
 #define LOW1 0, 4, 2, 6
 #define HIGH1 1, 5, 3, 7
 #elif LANES == 8
-#define EACH_STAGE(X) X(4, LOW4, HIGH4) X(2, LOW2, HIGH2) X(1, LOW1, HIGH1)
+#define EACH_STAGE(X) X(4) X(2) X(1)
 #define LOW4 0, 1, 2, 3, 8, 9, 10, 11
 #define HIGH4 4, 5, 6, 7, 12, 13, 14, 15
 #define LOW2 0, 1, 8, 9, 4, 5, 12, 13
@@ -40,7 +40,7 @@ typedef uint32_t NAME(b3_loose) __attribute__((vector_size(LANES * 4), aligned(1
 #define LOW1 0, 8, 2, 10, 4, 12, 6, 14
 #define HIGH1 1, 9, 3, 11, 5, 13, 7, 15
 #else
-#define EACH_STAGE(X) X(8, LOW8, HIGH8) X(4, LOW4, HIGH4) X(2, LOW2, HIGH2) X(1, LOW1, HIGH1)
+#define EACH_STAGE(X) X(8) X(4) X(2) X(1)
 #define LOW8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
 #define HIGH8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
 #define LOW4 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27
@@ -51,14 +51,14 @@ typedef uint32_t NAME(b3_loose) __attribute__((vector_size(LANES * 4), aligned(1
 #define HIGH1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
 #endif
 
-/* One stage: rows `dist` apart exchange. The index lists are the halves kept and taken. */
-#define STAGE(dist, low, high)                                                                     \
+/* One stage: rows `dist` apart exchange; LOW and HIGH list the words that each keeps and takes. */
+#define STAGE(dist)                                                                                \
     for (int i = 0; i < LANES; i++) {                                                              \
         if (i & (dist))                                                                            \
             continue;                                                                              \
         VEC a = m[i], b = m[i + (dist)];                                                           \
-        m[i] = SHUFFLE(a, b, low);                                                                 \
-        m[i + (dist)] = SHUFFLE(a, b, high);                                                       \
+        m[i] = SHUFFLE(a, b, LOW##dist);                                                           \
+        m[i + (dist)] = SHUFFLE(a, b, HIGH##dist);                                                 \
     }
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 
@@ -142,7 +142,7 @@ LANES_TARGET void LANES_FN(const struct lr_b3_row *r, size_t first, size_t n,
                                   uint32_t (*out)[8])
 {
     const uint8_t *p[LANES];
-    VEC h[8], count_lo, count_hi;
+    VEC h[8], count_lo = {0}, count_hi = {0};
     for (size_t i = 0; i < LANES; i++) {
         size_t k = first + (i < n ? i : n - 1);
         uint64_t counter = r->counter + k * r->counter_up;

@@ -9,8 +9,7 @@
  * Escapes are the fewest RFC 8259 allows: quote, backslash and the 32 control bytes, short forms
  * first; everything else, DEL and '/' included, passes. Real numbers take the first of 15, 16 and
  * 17 significant digits that reads back the same, which is the shortest %g can do (Steele and White
- * 1990; 17 always do). Ryu was considered: we write a handful of reals a page, 5 KiB of tables a
- * number is not worth it.
+ * 1990; 17 always do). Ryu was considered: we write a handful of reals a page, not worth its tables.
  */
 #include "base/base.h"
 #include "base/json_int.h"

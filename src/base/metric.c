@@ -15,7 +15,7 @@
  *
  * A reader adds the buckets up itself, so _count and the +Inf bucket agree by construction; _sum
  * may be ahead of or behind them by the adds in flight. Per-thread counters were considered: a
- * relaxed add costs 5 ns uncontended and a request makes a handful.
+ * relaxed add costs 5 ns and a histogram's 10 ns uncontended, and a request makes a handful.
  *
  * Text format: Prometheus exposition format 0.0.4.
  */
