@@ -373,7 +373,7 @@ static int read_logprobs(const struct in *in, const struct lr_json *v)
         bool list = m->type == LR_JSON_ARRAY, refusal = lr_str_is(m->key, "refusal");
         if (!refusal && !lr_str_is(m->key, "content"))
             LR_TRY(send_dotted(in, "logprobs", m, LR_SCOPE_CHOICE));
-        else if (list)
+        else if (list && m->n)
             LR_TRY(send_logprobs(in, m->raw, refusal));
     }
     return 0;
@@ -415,7 +415,8 @@ static int choice_extras(const struct in *in, const struct lr_json *v)
     static const char *const chat[] = {"index", "delta", "message", "logprobs", "finish_reason", NULL},
                              *const text[] = {"index", "text", "logprobs", "finish_reason", NULL};
     for (const struct lr_json *m = v->child; m; m = m->next) {
-        bool mine = lr_str_is(m->key, "stop_reason") && m->type == LR_JSON_STRING;
+        bool mine = lr_str_is(m->key, "stop_reason") &&
+                    (m->type == LR_JSON_STRING || m->type == LR_JSON_NULL);
         for (const char *const *k = in->s->completion ? text : chat; *k && !mine; k++)
             mine = lr_str_is(m->key, *k);
         if (!mine)

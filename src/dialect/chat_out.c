@@ -272,6 +272,17 @@ static int on_call_extra(const struct to *t, const struct lr_event *ev)
     return d->rc ? d->rc : put_delta(t, ev->choice, lr_buf_str(d), "null");
 }
 
+/* Is it a name that a delta of ours may carry? (An extra of that name had an unexpected type.) */
+static bool own_name(struct lr_str name)
+{
+    static const char *const names[] = {"role",    "content",   "reasoning_content",
+                                        "refusal", "reasoning", "tool_calls"};
+    for (size_t i = 0; i < LR_COUNT(names); i++)
+        if (lr_str_is(name, names[i]))
+            return true;
+    return false;
+}
+
 static int on_extra(const struct to *t, const struct lr_event *ev)
 {
     struct lr_chat_enc *e = t->e;
@@ -294,7 +305,8 @@ static int on_extra(const struct to *t, const struct lr_event *ev)
         return on_call_extra(t, ev);
     case LR_SCOPE_MESSAGE:
         LR_TRY(wait_for(t, ev, LR_SCOPE_MESSAGE, true));
-        return add_waiting(&e->message, ev->a, ev->b);
+        LR_TRY(add_waiting(&e->message, ev->a, ev->b));
+        return own_name(ev->a) ? flush(t) : 0;
     case LR_SCOPE_CHOICE:
         break;
     }
@@ -424,9 +436,12 @@ static int on_start(const struct to *t, const struct lr_event *ev)
 static int on_finish(const struct to *t, const struct lr_event *ev)
 {
     struct lr_buf b;
+    bool named = ev->sub == LR_FINISH_STOP_SEQUENCE && ev->a.n;
+    if (named && choice_waits(t->e)) /* an extra of that name may be among it */
+        LR_TRY(flush(t));
     lr_buf_init(&b, t->out->max);
     add_quoted(&b, lr_chat_finish_name(ev));
-    if (ev->sub == LR_FINISH_STOP_SEQUENCE && ev->a.n) {
+    if (named) {
         add_text(&b, ",\"stop_reason\":");
         add_quoted(&b, ev->a);
     }

@@ -26,10 +26,12 @@
  *                    MESSAGE extras, CHOICE extras, FINISH
  *   VECTORs  BYTES  USAGE  USAGE extras  END or ERROR
  *
- * Deltas, signatures, byte runs and log probabilities are joined; usage is merged field by field; of
- * extras that describe a state (TOP, USAGE, and CHOICE ones that are no arrays) the last one of a name
- * stays, the others in order of arrival (they may be pieces). Records are sorted by a 64-bit rank of
- * where they belong, with their offset breaking ties; 16 bytes of memory a record.
+ * Deltas, signatures and byte runs are joined; usage is merged field by field; extras are sorted by
+ * name and become one a name: the last one that says something where they describe a state (TOP, USAGE,
+ * and CHOICE ones that are no arrays; Azure's last chunk takes back with {} what it said before), else
+ * what the pieces make together (merge.c), like log probabilities. Records
+ * are sorted by a 64-bit rank of where they belong, then by name (extras), then by their offset; 16
+ * bytes of memory a record.
  *
  * Tried and dropped: joining while the flight runs (readers' cursors would have to move), and a record
  * per choice with counts up front (nothing could be appended).
@@ -444,24 +446,33 @@ static bool state_extra(const struct lr_event *ev)
            (ev->sub == LR_SCOPE_CHOICE && !(ev->b.n && ev->b.p[0] == '['));
 }
 
-/* Do two records of one rank become one? */
+/* Does it become one with its equals (same_place)? */
 static bool joinable(const struct lr_event *ev)
 {
     return ev->type == LR_EV_DELTA || ev->type == LR_EV_SIGN || ev->type == LR_EV_LOGPROBS ||
-           ev->type == LR_EV_USAGE || ev->type == LR_EV_BYTES;
+           ev->type == LR_EV_USAGE || ev->type == LR_EV_BYTES ||
+           (ev->type == LR_EV_EXTRA && ev->sub != LR_SCOPE_EVENT);
 }
 
-/* Among extras of one rank: by dialect and name, pieces (arrays) after states. */
+/* Among extras of one rank: by dialect and name, pieces after states. */
 static int order_extra(const struct lr_event *a, const struct lr_event *b)
 {
     bool sa = state_extra(a), sb = state_extra(b);
+    if (a->sub == LR_SCOPE_EVENT)
+        return 0;
     if (sa != sb)
         return sa ? -1 : 1;
-    if (!sa)
-        return 0;
     if (a->dialect != b->dialect)
         return a->dialect < b->dialect ? -1 : 1;
     return lr_str_cmp(a->a, b->a);
+}
+
+/* The order of the stored form, offsets apart. */
+static int order(const struct lr_event *a, uint64_t rank_a, const struct lr_event *b, uint64_t rank_b)
+{
+    if (rank_a != rank_b)
+        return rank_a < rank_b ? -1 : 1;
+    return a->type == LR_EV_EXTRA ? order_extra(a, b) : 0;
 }
 
 struct entry {
@@ -493,13 +504,12 @@ static int by_rank(const void *x, const void *y, void *ctx)
     if (a->rank != b->rank)
         return a->rank < b->rank ? -1 : 1;
     struct lr_event ea = event_at(s->log, a->at);
+    int c = 0;
     if (ea.type == LR_EV_EXTRA) {
         struct lr_event eb = event_at(s->log, b->at);
-        int c = order_extra(&ea, &eb);
-        if (c)
-            return c;
+        c = order(&ea, a->rank, &eb, b->rank);
     }
-    return (a->at > b->at) - (a->at < b->at);
+    return c ? c : (a->at > b->at) - (a->at < b->at);
 }
 
 static int sorter_add(struct sorter *s, uint64_t rank_of, size_t at)
@@ -559,71 +569,68 @@ static int join_usage(const struct sorter *s, size_t from, size_t to, struct lr_
     return lr_event_append(out, &sum);
 }
 
-static int join_logprobs(const struct sorter *s, size_t from, size_t to, struct lr_buf *out)
+/* The JSON value that pieces make: of log probabilities in a, of extras in b. */
+static int join_json(const struct sorter *s, size_t from, size_t to, struct lr_buf *out)
 {
     struct lr_event ev = event_at(s->log, s->e[from].at);
-    if (to - from == 1)
-        return lr_event_append(out, &ev);
+    bool extra = ev.type == LR_EV_EXTRA;
     struct lr_buf b;
     lr_buf_init(&b, out->max);
     struct lr_merge m;
     lr_merge_open(&m, s->log.n);
     int rc = 0;
-    for (size_t i = from; i < to && !rc; i++)
-        rc = lr_merge_add(&m, event_at(s->log, s->e[i].at).a);
+    for (size_t i = from; i < to && !rc; i++) {
+        struct lr_event piece = event_at(s->log, s->e[i].at);
+        rc = lr_merge_add(&m, extra ? piece.b : piece.a);
+    }
     if (!rc)
         rc = lr_merge_write(&m, &b);
     lr_merge_close(&m);
     if (!rc) {
-        ev.a = lr_buf_str(&b);
+        *(extra ? &ev.b : &ev.a) = lr_buf_str(&b);
         rc = lr_event_append(out, &ev);
     }
     lr_buf_free(&b);
     return rc;
 }
 
-static int join(const struct sorter *s, size_t from, size_t to, struct lr_buf *out)
+static int join_states(const struct sorter *s, size_t from, size_t to, struct lr_buf *out)
 {
-    struct lr_event ev = event_at(s->log, s->e[from].at);
-    if (ev.type == LR_EV_USAGE)
-        return join_usage(s, from, to, out);
-    if (ev.type == LR_EV_LOGPROBS)
-        return join_logprobs(s, from, to, out);
-    return join_text(s, from, to, out);
-}
-
-/* Writes e[i] and whatever becomes one with it; *next is the first entry left. */
-static int write_run(const struct sorter *s, size_t i, struct lr_buf *out, size_t *next)
-{
-    struct lr_event ev = event_at(s->log, s->e[i].at);
-    size_t to = i + 1;
-    if (joinable(&ev)) {
-        while (to < s->n && s->e[to].rank == s->e[i].rank)
-            to++;
-        *next = to;
-        return join(s, i, to, out);
-    }
-    *next = to;
-    if (to < s->n && s->e[to].rank == s->e[i].rank && state_extra(&ev)) {
-        struct lr_event after = event_at(s->log, s->e[to].at);
-        if (order_extra(&ev, &after) == 0)
-            return 0; /* a later one of its name counts */
+    struct lr_event ev = event_at(s->log, s->e[to - 1].at);
+    for (size_t i = to - 1; i > from && lr_json_is_void(ev.b); i--) {
+        struct lr_event before = event_at(s->log, s->e[i - 1].at);
+        if (!lr_json_is_void(before.b))
+            ev = before;
     }
     return lr_event_append(out, &ev);
 }
 
-/* Does `ev` come strictly after `before` in compact form, with nothing between them to join? */
-static bool in_order(const struct lr_event *before, const struct lr_event *ev)
+static int join(const struct sorter *s, size_t from, size_t to, struct lr_buf *out)
 {
-    uint64_t a = rank_event(before), b = rank_event(ev);
-    if (a != b)
-        return a < b;
-    if (joinable(ev))
-        return false;
-    if (ev->type != LR_EV_EXTRA)
-        return true;
-    int c = order_extra(before, ev);
-    return c < 0 || (c == 0 && !state_extra(ev));
+    struct lr_event first = event_at(s->log, s->e[from].at);
+    if (to - from == 1)
+        return lr_event_append(out, &first);
+    if (state_extra(&first))
+        return join_states(s, from, to, out);
+    if (first.type == LR_EV_USAGE)
+        return join_usage(s, from, to, out);
+    if (first.type == LR_EV_LOGPROBS || first.type == LR_EV_EXTRA)
+        return join_json(s, from, to, out);
+    return join_text(s, from, to, out);
+}
+
+/* Writes e[*i] and whatever becomes one with it, and moves *i behind. */
+static int write_run(const struct sorter *s, size_t *i, struct lr_buf *out)
+{
+    size_t from = *i, to = from + 1;
+    struct lr_event ev = event_at(s->log, s->e[from].at);
+    for (; joinable(&ev) && to < s->n; to++) {
+        struct lr_event after = event_at(s->log, s->e[to].at);
+        if (order(&ev, s->e[from].rank, &after, s->e[to].rank))
+            break;
+    }
+    *i = to;
+    return join(s, from, to, out);
 }
 
 bool lr_answer_is_compact(struct lr_str log)
@@ -636,7 +643,10 @@ bool lr_answer_is_compact(struct lr_str log)
         if (piece && !before.a.n)
             return false;
         rc = lr_event_next(&log, &ev);
-        if (rc == 1 && !in_order(&before, &ev))
+        if (rc != 1)
+            break;
+        int c = order(&before, rank_event(&before), &ev, rank_event(&ev));
+        if (c > 0 || (c == 0 && joinable(&ev)))
             return false;
         before = ev;
     }
@@ -653,7 +663,7 @@ int lr_answer_compact(struct lr_str log, struct lr_buf *out)
     size_t before = out->len;
     int rc = sorter_fill(&s);
     for (size_t i = 0; i < s.n && !rc;)
-        rc = write_run(&s, i, out, &i);
+        rc = write_run(&s, &i, out);
     if (rc)
         out->len = before;
     lr_free(s.e);
