@@ -2,8 +2,9 @@
  * unit/base/test_hash.c - BLAKE3 against its official vectors and a twin written straight from the
  * paper; every kernel against the twin; xxh3 against published values.
  *
- * The official vectors hash the bytes i % 251, i < length, in three modes, with 131 bytes of output.
- * The table keeps the first 32 of each; all 105 whole outputs in a row are held by one SHA-256.
+ * The official vectors hash the bytes i % 251, i < length, in three modes, with 131 bytes of
+ * output. The table keeps the first 32 of each; all 105 whole outputs in a row are held by one
+ * SHA-256.
  */
 #include "base/base.h"
 #include "base/blake3_int.h"
