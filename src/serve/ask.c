@@ -220,7 +220,7 @@ enum lr_step lr_room_answer(struct lr_req *r)
         if (r->hit.reason)
             return miss(r, r->hit.reason); /* loaded once already, and gone or bad again */
         r->hit.reason = "cold";
-        return r->working ? load_cold(r) : lr_req_work(r, load_cold);
+        return lr_req_work(r, load_cold);
     case LR_FOUND_NONE:
         break;
     }

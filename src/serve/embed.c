@@ -95,10 +95,8 @@ static int merge_known(struct lr_req *r)
     return add_tail(tokens, &r->events);
 }
 
-enum lr_step lr_embed_run(struct lr_req *r)
+static enum lr_step run(struct lr_req *r)
 {
-    if (!r->working)
-        return lr_req_work(r, lr_embed_run);
     if (prepare(r))
         return lr_req_fail(r, 503, "out_of_memory", "no memory for the request");
     struct lr_embed *e = r->embed;
@@ -124,6 +122,11 @@ enum lr_step lr_embed_run(struct lr_req *r)
     if (r->wish.only_if_cached)
         return lr_req_fail(r, 504, "new", "only-if-cached was asked and not every input is known");
     return lr_run_flight(r);
+}
+
+enum lr_step lr_embed_run(struct lr_req *r)
+{
+    return lr_req_work(r, run);
 }
 
 /* The share of a batch's tokens that input i has, by its bytes. */

@@ -3,10 +3,10 @@
  *
  *   begin (headers in) -> body* -> ready: parse > key > answer > route > run > send -> end
  *
- * The event thread walks small requests through; anything slower is handed to the worker pool by
- * lr_req_work, which parks the connection meanwhile. Who owns the request: the event thread, except
- * between lr_req_work and the worker's wake, when the worker owns it (working is true). The mutex of
- * the request makes "is the work done?" and the parking one step.
+ * The event thread walks small requests through. A room that needs a worker asks for one by lr_req_work
+ * and waits; when the walk has come to rest, the request is handed over and the connection parked in
+ * one step under the request's mutex. From then until the worker's wake the worker owns the request
+ * (working is true), and the event thread touches nothing but that mutex.
  *
  * A client that hangs up while the worker owns the request is parked again until the worker is done:
  * end frees the request and must not run under the worker's feet.
@@ -109,6 +109,7 @@ static void run_work(struct lr_job *j)
 {
     struct lr_req *r = LR_CONTAINER(j, struct lr_req, job);
     enum lr_step step = r->work(r);
+    r->work = NULL;
     while (apply(r, step) && r->room != LR_ROOM_SEND)
         step = rooms[r->room](r);
     pthread_mutex_lock(&r->mu);
@@ -122,23 +123,37 @@ static void run_work(struct lr_job *j)
 
 enum lr_step lr_req_work(struct lr_req *r, enum lr_step (*fn)(struct lr_req *))
 {
+    if (r->working)
+        return fn(r);
     r->work = fn;
-    r->working = r->handed = true;
-    r->job.run = run_work;
-    if (lr_pool_submit(r->serve->pool, &r->job) == 0)
-        return LR_STEP_WAIT;
-    r->working = r->handed = false;
-    lr_metric_add(LR_M_SHED, 1);
-    r->retry_after_s = 1;
-    return lr_req_fail(r, 429, "overloaded", "all workers are busy and their queue is full");
+    return LR_STEP_WAIT;
 }
 
-/* True: a worker owns the request, and the connection is parked until it is done. False: no work was
- * handed over, or it is done already. */
+/* The walk rests because a room asked for a worker: submits and parks in one step. */
+static void hand_over(struct lr_req *r)
+{
+    r->job.run = run_work;
+    pthread_mutex_lock(&r->mu);
+    r->working = true;
+    int rc = lr_pool_submit(r->serve->pool, &r->job);
+    if (rc)
+        r->working = false;
+    else
+        lr_conn_park(r->conn);
+    r->parked = rc == 0;
+    pthread_mutex_unlock(&r->mu);
+    if (rc == 0)
+        return;
+    r->work = NULL;
+    lr_metric_add(LR_M_SHED, 1);
+    r->retry_after_s = 1;
+    apply(r, lr_req_fail(r, 429, "overloaded", "all workers are busy and their queue is full"));
+    walk(r);
+}
+
+/* Woken while a worker still owns the request (the client hung up): rest until it is done. */
 static bool park_behind_worker(struct lr_req *r)
 {
-    if (!r->handed)
-        return false;
     pthread_mutex_lock(&r->mu);
     bool busy = r->working;
     if (busy) {
@@ -146,7 +161,6 @@ static bool park_behind_worker(struct lr_req *r)
         lr_conn_park(r->conn);
     }
     pthread_mutex_unlock(&r->mu);
-    r->handed = busy;
     return busy;
 }
 
@@ -221,11 +235,12 @@ static void ready(struct lr_conn *conn)
         return;
     }
     bool big = r->body.len > SMALL_BODY && !r->body_rc && !r->err_status;
-    if (r->room != LR_ROOM_PARSE || !big || apply(r, lr_req_work(r, lr_room_parse)))
+    if (r->room == LR_ROOM_PARSE && big)
+        r->work = lr_room_parse;
+    else
         walk(r);
-    /* What was handed over meanwhile: rest until it is done, or go on if it is done already. */
-    while (r->handed && !park_behind_worker(r))
-        walk(r);
+    if (r->work)
+        hand_over(r);
 }
 
 /* Fills the record from the request and hands it to the traces. */

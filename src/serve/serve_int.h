@@ -229,9 +229,8 @@ struct lr_req {
     /* work handed to the pool, and waking: mu is taken by whoever parks and whoever wakes */
     pthread_mutex_t mu;
     struct lr_job job;
-    enum lr_step (*work)(struct lr_req *); /* runs in the pool */
-    bool working, parked; /* guarded by mu while a worker owns the request */
-    bool handed;          /* the event thread's: work was handed over and not yet seen done */
+    enum lr_step (*work)(struct lr_req *); /* asked for, or running in the pool */
+    bool working, parked; /* a worker owns the request; the connection rests until it is done */
 
     /* parse */
     enum lr_dialect_id dialect; /* NONE: passed through */
@@ -289,8 +288,9 @@ struct lr_req {
 
 /* pipeline.c */
 extern const struct lr_door_ops lr_pipeline_ops;
-/* Hands fn to the worker pool and parks; when fn returns its step is applied and the connection woken.
- * Returns WAIT, or ERR with 429 set when the pool is full. Event thread only. */
+/* Lets fn run in the worker pool as (the rest of) this room: its step is applied there, and so are the
+ * rooms after it, up to send. Returns WAIT, which the room returns; on a worker already, runs fn. A full
+ * pool is a 429. */
 enum lr_step lr_req_work(struct lr_req *r, enum lr_step (*fn)(struct lr_req *));
 /* Fills the error fields (first one wins); returns ERR. */
 enum lr_step lr_req_fail(struct lr_req *r, int status, const char *code, const char *fmt, ...)

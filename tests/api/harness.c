@@ -540,6 +540,16 @@ struct gw *gw_start(struct up *up, const char *dir, const char *const *args)
     return g;
 }
 
+/* What it had to say (a sanitizer's report, say). */
+static void show_log(const struct gw *g)
+{
+    static char text[1 << 16];
+    int fd = open(g->log, O_RDONLY);
+    ssize_t k = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
+    fprintf(stderr, "---- log of larder:\n%.*s----\n", (int)(k > 0 ? k : 0), text);
+    close(fd);
+}
+
 int gw_stop(struct gw *g, int sig)
 {
     int st = 0;
@@ -550,6 +560,8 @@ int gw_stop(struct gw *g, int sig)
         pid_t p = waitpid(g->pid, &st, WNOHANG);
         if (p == g->pid) {
             g->pid = 0;
+            if (!(WIFEXITED(st) && WEXITSTATUS(st) == 0) && sig != SIGKILL)
+                show_log(g);
             return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
         }
         sleep_ms(5);
