@@ -378,6 +378,8 @@ bool lr_guard_origin(const struct lr_conf *, struct lr_str origin, struct lr_str
 /* admin.c, ui.c, metrics.c: answer at once, on the event thread or through the pool. True when the path
  * is theirs; then they have replied or handed on. */
 bool lr_admin_path(struct lr_str path);
-enum lr_step lr_admin_handle(struct lr_req *r); /* NEXT: r->out is the body; status in head_status */
+enum lr_step lr_admin_handle(struct lr_req *r); /* replies, or waits for a worker and is called again */
+/* metrics.c: appends all metrics in Prometheus text format 0.0.4; returns out's rc. */
+int lr_metrics_write(struct lr_serve *, const struct lr_conf *, struct lr_buf *out);
 
 #endif
