@@ -185,7 +185,7 @@ static int get_text(const uint8_t *p, size_t n, char *out, size_t size)
 {
     LR_FAIL_IF(n >= size || memchr(p, 0, n), LR_ECORRUPT);
     memcpy(out, p, n);
-    out[n] = 0;
+    memset(out + n, 0, size - n);
     return 0;
 }
 

@@ -381,6 +381,16 @@ static int feed_arguments(struct work *w, struct lr_str text)
     return feed_json(w, v);
 }
 
+/* A subtree that only its own dialect understands (an unknown part, tool, format): tagged with it. */
+static int feed_own(struct work *w, const struct lr_json *v)
+{
+    feed_u8(&w->sink, v != NULL);
+    if (!v)
+        return 0;
+    feed_str(&w->sink, lr_strz(lr_dialect_name(w->r->dialect)));
+    return feed_json(w, v);
+}
+
 static int feed_parts(struct work *w, const struct lr_part *p);
 
 static int feed_part(struct work *w, const struct lr_part *p)
@@ -409,7 +419,7 @@ static int feed_part(struct work *w, const struct lr_part *p)
     if (mask & HAS_SIGN)
         feed_str(s, p->sign);
     if (mask & HAS_JSON)
-        LR_TRY(feed_json(w, p->json));
+        LR_TRY(feed_own(w, p->json));
     if (mask & HAS_PARTS)
         LR_TRY(feed_parts(w, p->parts));
     return mask & HAS_EXTRA ? feed_extras(w, p->extra) : 0;
@@ -470,7 +480,7 @@ static int add_tools(struct work *w)
         feed_str(s, t->description);
         LR_TRY(feed_maybe(w, t->schema));
         LR_TRY(feed_maybe(w, t->strict));
-        LR_TRY(feed_maybe(w, t->json));
+        LR_TRY(feed_own(w, t->json));
         LR_TRY(feed_extras(w, t->extra));
         LR_TRY(close_value(w, "tools", 5, i));
         w->chain = linked(w, &w->members[w->n - 1].d);
@@ -506,7 +516,8 @@ static int add_tool_choice(struct work *w)
         struct sink *s = open_value(w, 'C');
         feed_u8(s, r->tool_choice);
         feed_str(s, r->tool_choice_name);
-        LR_TRY(feed_maybe(w, r->tool_choice_json));
+        /* Parsers may keep the node of a choice they understood, for forwarding. */
+        LR_TRY(feed_own(w, r->tool_choice == LR_TOOL_CHOICE_OTHER ? r->tool_choice_json : NULL));
         LR_TRY(close_named(w, "tool_choice"));
     }
     if (r->parallel_tools || r->parallel_off) {
@@ -527,7 +538,7 @@ static int add_format(struct work *w)
     feed_str(s, r->format_description);
     LR_TRY(feed_maybe(w, r->format_schema));
     LR_TRY(feed_maybe(w, r->format_strict));
-    LR_TRY(feed_maybe(w, r->format_json));
+    LR_TRY(feed_own(w, r->format == LR_FORMAT_OTHER ? r->format_json : NULL));
     return close_named(w, "format");
 }
 
