@@ -376,6 +376,8 @@ static int on_head(struct lr_net_req *n, const struct lr_net_head *h)
         lr_tenants_prove(a->serve->tenants, a->tenant_id, h->status / 100 == 2, lr_clock_wall_ms());
     struct lr_buf lines;
     lr_buf_init(&lines, LR_KIB(64));
+    lr_buf_addf(&lines, "x-larder-upstream: %s\nx-larder-route: %s;tries=%u\n", a->up->name, a->why,
+                a->tries);
     int rc = lr_up_headers(h, bypass, &lines);
     if (!rc)
         rc = lr_flight_head(a->flight, h->status, lr_buf_str(&lines));

@@ -237,6 +237,11 @@ enum lr_step lr_room_parse(struct lr_req *r)
         return LR_STEP_ERR;
     if (r->body_rc)
         return body_error(r);
+    if (lr_str_is(lr_conn_method(r->conn), "OPTIONS") &&
+        lr_conn_header(r->conn, "access-control-request-method").n) {
+        r->preflight = true;
+        return LR_STEP_DONE;
+    }
     if (r->dialect == LR_DIALECT_NONE && lr_admin_path(lr_conn_path(r->conn)))
         return LR_STEP_DONE; /* not a request of the walk: send hands it to admin.c */
     enum lr_step step = find_tenant(r);

@@ -258,6 +258,8 @@ static void record(struct lr_req *r)
     rec->body_bytes = r->body.len;
     rec->hints = r->hints;
     rec->usage = r->usage;
+    if (r->outcome == LR_OUT_MISS && r->usage.known)
+        rec->money_spent = lr_price_of(lr_conf_price(r->conf, lr_strz(rec->model)), &r->usage);
     if (!rec->reason[0])
         (void)snprintf(rec->reason, sizeof rec->reason, "%s", r->reason); /* cut to fit */
     if (!r->raw_hit) {

@@ -34,6 +34,21 @@ static void set(struct header_set *h, const char *name, const char *value)
         h->v[h->n++] = (struct lr_header){name, value};
 }
 
+/* What the attempt says of itself, for the record. */
+static void note_line(struct lr_req *r, const char *name, const char *value)
+{
+    struct lr_record *rec = r->rec;
+    if (strcmp(name, "x-larder-upstream") == 0)
+        (void)snprintf(rec->upstream, sizeof rec->upstream, "%s", value); /* cut to fit */
+    if (strcmp(name, "x-larder-route") != 0)
+        return;
+    struct lr_str tries = lr_strz(value), reason = lr_str_cut(&tries, ';');
+    uint64_t n = 0;
+    (void)snprintf(rec->choice, sizeof rec->choice, "%.*s", LR_FMT(reason)); /* cut to fit */
+    if (lr_str_starts(tries, LR_STR("tries=")) && lr_parse_u64(lr_str(tries.p + 6, tries.n - 6), &n) == 0)
+        rec->tries = (uint16_t)n;
+}
+
 /* The upstream's headers, from the flight's "name: value\n" lines. */
 static void set_lines(struct lr_req *r, struct header_set *h)
 {
@@ -41,8 +56,10 @@ static void set_lines(struct lr_req *r, struct header_set *h)
     while (rest.p && rest.n) {
         struct lr_str value = lr_str_cut(&rest, '\n'), name = lr_str_cut(&value, ':');
         char *n = lr_arena_strz(&r->arena, name), *v = lr_arena_strz(&r->arena, lr_str_trim(value));
-        if (n && v && name.n)
-            set(h, n, v);
+        if (!n || !v || !name.n)
+            continue;
+        set(h, n, v);
+        note_line(r, n, v);
     }
 }
 
@@ -55,7 +72,7 @@ static void set_cors(struct lr_req *r, struct header_set *h)
     set(h, "vary", "origin");
     set(h, "access-control-expose-headers",
         "x-larder-cache, x-larder-shelf, x-larder-reason, x-larder-entry, x-larder-age, "
-        "x-larder-request-id");
+        "x-larder-request-id, x-larder-upstream");
 }
 
 static void set_proof(struct lr_req *r, struct header_set *h)
@@ -378,6 +395,22 @@ static enum lr_step send_flight(struct lr_req *r)
     return r->bypass || (r->stream && good) ? send_stream(r) : send_whole(r);
 }
 
+/* The Origin was checked at begin: say yes (Fetch standard, CORS preflight). */
+static enum lr_step send_preflight(struct lr_req *r)
+{
+    struct header_set h = {.n = 0};
+    struct lr_buf none;
+    lr_buf_init(&none, 0);
+    set_cors(r, &h);
+    set(&h, "access-control-allow-methods", "GET, POST, PUT, DELETE");
+    set(&h, "access-control-allow-headers",
+        lr_arena_strz(&r->arena, lr_conn_header(r->conn, "access-control-request-headers")));
+    set(&h, "access-control-max-age", "600");
+    r->replied = true;
+    lr_conn_reply(r->conn, 204, h.v, h.n, &none);
+    return LR_STEP_WAIT;
+}
+
 static enum lr_step send_admin(struct lr_req *r)
 {
     if (lr_admin_handle(r) != LR_STEP_NEXT)
@@ -398,6 +431,8 @@ enum lr_step lr_room_send(struct lr_req *r)
         }
         return send_error(r, r->err_status, r->err_code, lr_strz(r->err.msg));
     }
+    if (r->preflight)
+        return send_preflight(r);
     if (r->reading)
         return send_flight(r);
     if (r->hit.doc)

@@ -243,6 +243,7 @@ struct lr_req {
     uint16_t ask_n;   /* what the answer must satisfy, from the request or the raw note */
     uint64_t ask_max_tokens;
     bool stream, include_usage;
+    bool preflight; /* a browser asks whether it may: no request of the walk */
 
     /* key */
     struct lr_key key;

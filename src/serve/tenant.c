@@ -17,6 +17,7 @@
 #include "serve/serve_int.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 
 #define TENANTS_MAX 65536 /* pass-through credentials remembered; the oldest proof gives way */
@@ -46,7 +47,7 @@ struct lr_tenants {
     size_t n, cap;
     bool proofs_dirty;
     uint8_t salt[32];
-    struct key_hash *keys;
+    struct key_hash *keys; /* sorted by hash */
     size_t n_keys;
     struct timespec keys_mtime;
     off_t keys_size;
@@ -184,6 +185,11 @@ static void save_proofs(struct lr_tenants *t)
     lr_buf_free(&b);
 }
 
+static int by_hash(const void *a, const void *b)
+{
+    return memcmp(((const struct key_hash *)a)->b, ((const struct key_hash *)b)->b, 32);
+}
+
 /* Reads the keys file if it is another one than last time. */
 static int refresh_keys(struct lr_tenants *t, struct lr_err *err)
 {
@@ -211,6 +217,7 @@ static int refresh_keys(struct lr_tenants *t, struct lr_err *err)
         lr_free(keys);
         return rc;
     }
+    qsort(keys, n, sizeof *keys, by_hash);
     pthread_mutex_lock(&t->mu);
     struct key_hash *old = t->keys;
     t->keys = keys;
@@ -276,18 +283,26 @@ const uint8_t *lr_tenants_secret(const struct lr_tenants *t)
     return t->secret;
 }
 
-/* All keys are looked at, whatever matches: the time tells nothing. */
+/* A search by keyed hash: where it ends tells nothing of a key, since nobody without the salt can steer a
+ * hash; the last comparison takes the same time whatever differs. */
 static bool find_key(struct lr_tenants *t, struct lr_str credential, char name[64])
 {
     struct lr_digest d;
     bool ok = false;
     pthread_mutex_lock(&t->mu);
     lr_blake3_keyed(t->salt, credential, &d);
-    for (size_t i = 0; i < t->n_keys; i++)
-        if (lr_str_same_secret(lr_str(t->keys[i].b, 32), lr_str(d.b, 32))) {
-            ok = !t->keys[i].revoked;
-            memcpy(name, t->keys[i].tenant, 64);
-        }
+    size_t lo = 0, hi = t->n_keys;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (memcmp(t->keys[mid].b, d.b, 32) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo < t->n_keys && lr_str_same_secret(lr_str(t->keys[lo].b, 32), lr_str(d.b, 32))) {
+        ok = !t->keys[lo].revoked;
+        memcpy(name, t->keys[lo].tenant, 64);
+    }
     pthread_mutex_unlock(&t->mu);
     return ok;
 }

@@ -85,10 +85,28 @@ static void add(struct header_list *l, struct lr_str name, struct lr_str value)
     l->v[l->n++] = z;
 }
 
+/* W3C trace context: the client's trace goes on with us as the parent: "00-<trace>-<span>-<flags>" with a
+ * span of our own, the first 16 hex digits of a hash of the request's id. A malformed one starts nothing. */
+static void add_traceparent(struct header_list *l, struct lr_str v)
+{
+    char joined[64];
+    uint64_t span = lr_hash64(lr_str(l->r->id, LR_ID_LEN), 1);
+    if (v.n != 55 || v.p[2] != '-' || v.p[35] != '-' || v.p[52] != '-')
+        return;
+    memcpy(joined, v.p, 56 - 1);
+    lr_hex(&span, 8, joined + 36);
+    joined[52] = '-';
+    add(l, LR_STR("traceparent"), lr_str(joined, 55));
+}
+
 static void add_client_header(void *ctx, struct lr_str name, struct lr_str value)
 {
     struct header_list *l = ctx;
-    bool tracing = lr_str_ieq(name, LR_STR("traceparent")) || lr_str_ieq(name, LR_STR("tracestate"));
+    bool tracing = lr_str_ieq(name, LR_STR("tracestate"));
+    if (lr_str_ieq(name, LR_STR("traceparent"))) {
+        add_traceparent(l, value);
+        return;
+    }
     if (hop_by_hop(name) || credential_header(name) || stays_here(name))
         return;
     if (l->decoded && lr_str_ieq(name, LR_STR("accept-encoding")))
