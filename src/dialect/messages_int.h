@@ -38,7 +38,7 @@ struct lr_messages_enc {
     struct lr_event part;   /* the open part; its texts are id and name below */
     struct lr_usage usage;
     uint8_t finish;
-    struct lr_buf answer_id, model, id, name, text, sign, stop, reason;
+    struct lr_buf answer_id, model, id, name, spelled, text, sign, stop, reason;
     struct lr_buf early, late, block; /* logs of extras: for message_start, message_delta, the block */
     struct lr_buf js;                 /* one event's data */
 };

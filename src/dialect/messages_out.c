@@ -122,10 +122,20 @@ static bool foreign(const struct lr_event *part)
 
 #define HOLD_MAX LR_MIB(64) /* bytes of one block, or of all extras */
 
+#define BUFFERS 13
+
+static void buffers(struct lr_messages_enc *s, struct lr_buf *all[BUFFERS])
+{
+    struct lr_buf *const list[BUFFERS] = {&s->answer_id, &s->model,  &s->id,    &s->name, &s->spelled,
+                                          &s->text,      &s->sign,   &s->stop,  &s->reason,
+                                          &s->early,     &s->late,   &s->block, &s->js};
+    memcpy(all, list, sizeof list);
+}
+
 static void set_up(struct lr_messages_enc *s)
 {
-    struct lr_buf *const all[] = {&s->answer_id, &s->model, &s->id,    &s->name, &s->text, &s->sign,
-                                  &s->stop,      &s->reason, &s->early, &s->late, &s->block, &s->js};
+    struct lr_buf *all[BUFFERS];
+    buffers(s, all);
     for (size_t i = 0; i < LR_COUNT(all); i++)
         lr_buf_init(all[i], HOLD_MAX);
     s->ready = true;
@@ -133,9 +143,8 @@ static void set_up(struct lr_messages_enc *s)
 
 void lr_messages_enc_close(void *state)
 {
-    struct lr_messages_enc *s = state;
-    struct lr_buf *const all[] = {&s->answer_id, &s->model, &s->id,    &s->name, &s->text, &s->sign,
-                                  &s->stop,      &s->reason, &s->early, &s->late, &s->block, &s->js};
+    struct lr_buf *all[BUFFERS];
+    buffers(state, all);
     for (size_t i = 0; i < LR_COUNT(all); i++)
         lr_buf_free(all[i]);
 }
@@ -203,8 +212,8 @@ static int send_delta(struct lr_messages_enc *s, struct lr_jw *w, struct lr_buf 
     return send(s, w, "content_block_delta", out);
 }
 
-static void put_block_start(struct lr_messages_enc *s, const struct lr_encoder_opts *o,
-                            struct lr_jw *w)
+static int put_block_start(struct lr_messages_enc *s, const struct lr_encoder_opts *o,
+                           struct lr_jw *w)
 {
     switch ((enum lr_part_type)s->part.sub) {
     case LR_PART_REASONING:
@@ -215,20 +224,22 @@ static void put_block_start(struct lr_messages_enc *s, const struct lr_encoder_o
             put(w, "thinking", LR_STR(""));
             put(w, "signature", LR_STR(""));
         }
-        return;
+        return 0;
     case LR_PART_TOOL_CALL:
         put_type(w, "tool_use");
-        lr_buf_reset(&s->text);
-        lr_id_tool(o, "toolu_", lr_buf_str(&s->id), 0, s->part.part, &s->text);
-        put(w, "id", lr_buf_str(&s->text));
+        lr_buf_reset(&s->spelled);
+        lr_id_tool(o, "toolu_", lr_buf_str(&s->id), 0, s->part.part, &s->spelled);
+        LR_TRY(s->spelled.rc);
+        put(w, "id", lr_buf_str(&s->spelled));
         put(w, "name", lr_buf_str(&s->name));
         lr_jw_key(w, "input");
         lr_jw_obj(w);
         lr_jw_end(w);
-        return;
+        return 0;
     default:
         put_type(w, "text");
         put(w, "text", LR_STR(""));
+        return 0;
     }
 }
 
@@ -283,7 +294,7 @@ static int show(struct lr_messages_enc *s, const struct lr_encoder_opts *o, stru
     if (s->part.sub == LR_PART_OTHER) {
         lr_jw_raw(&w, lr_buf_str(&s->name));
     } else {
-        put_block_start(s, o, &w);
+        LR_TRY(put_block_start(s, o, &w));
         LR_TRY(put_extras(&w, lr_buf_str(&s->block), LR_SCOPE_PART));
         lr_jw_end(&w);
     }
@@ -345,18 +356,16 @@ static int on_part_end(struct lr_messages_enc *s, const struct lr_encoder_opts *
 {
     struct lr_str log = lr_buf_str(&s->block);
     struct lr_event ev;
-    /* The tool's id is spelled into s->text: what waits there goes out of the way. */
-    struct lr_buf text = s->text;
-    lr_buf_init(&s->text, HOLD_MAX);
-    int rc = show(s, o, out);
-    while (!rc && (rc = lr_event_next(&log, &ev)) == 1)
-        rc = is_piece(&ev) ? send_piece(s, &ev, out) : 0;
-    if (!rc && text.len)
-        rc = send_text(s, lr_buf_str(&text), out);
-    if (!rc && s->sign.len && !s->redacted)
-        rc = send_sign(s, lr_buf_str(&s->sign), out);
-    lr_buf_free(&text);
+    int rc;
+    LR_TRY(show(s, o, out));
+    while ((rc = lr_event_next(&log, &ev)) == 1)
+        if (is_piece(&ev) && (rc = send_piece(s, &ev, out)) != 0)
+            return rc;
     LR_TRY(rc);
+    if (s->text.len)
+        LR_TRY(send_text(s, lr_buf_str(&s->text), out));
+    if (s->sign.len && !s->redacted)
+        LR_TRY(send_sign(s, lr_buf_str(&s->sign), out));
     s->open = false;
     struct lr_jw w = open_event(s, "content_block_stop");
     put_u64(&w, "index", s->blocks - 1);

@@ -130,6 +130,7 @@ static int open_part(struct dec *d, uint64_t item, uint64_t piece, struct lr_eve
     s->piece = piece;
     s->type = (enum lr_part_type)ev.sub;
     s->bytes = 0;
+    s->annotated = false;
     s->open = true;
     s->item_parts++;
     s->parts++;
@@ -409,10 +410,16 @@ static int on_part_added(struct dec *d, const struct lr_json *ev)
     return 0; /* read whole with its item */
 }
 
+/* What it repeats is known, but for annotations that nobody streamed. */
 static int on_part_done(struct dec *d, const struct lr_json *ev)
 {
-    (void)ev; /* what it repeats is known */
-    return d->s->type == LR_PART_TEXT || d->s->type == LR_PART_REFUSAL ? end_part(d) : 0;
+    struct lr_responses_dec *s = d->s;
+    const struct lr_json *notes = lr_json_get(lr_json_get(ev, "part"), "annotations");
+    if (!s->open || (s->type != LR_PART_TEXT && s->type != LR_PART_REFUSAL))
+        return 0;
+    if (s->type == LR_PART_TEXT && !s->annotated && lr_json_is(notes, LR_JSON_ARRAY) && notes->n)
+        LR_TRY(emit_extra(d, LR_SCOPE_PART, LR_STR("annotations"), notes));
+    return end_part(d);
 }
 
 /* output_text.done, refusal.done, function_call_arguments.done: the text, if nobody streamed it. */
@@ -434,6 +441,7 @@ static int on_annotation(struct dec *d, const struct lr_json *ev)
     if (!lr_given(one))
         return 0;
     LR_TRY(reach(d, ev, LR_PART_TEXT, "content_index"));
+    d->s->annotated = true;
     struct lr_str tight;
     LR_TRY(lr_json_tight(d->a, one->raw, &tight));
     char *list = lr_arena_alloc(d->a, tight.n + 2, 1);
@@ -516,6 +524,29 @@ static const struct {
     {"response.queued", on_nothing},
 };
 
+/* An event of an unknown type, without its number: that is its place in this stream, not its content. */
+static int emit_unknown(struct dec *d, struct lr_str type, const struct lr_json *ev)
+{
+    struct lr_event out = {.type = LR_EV_EXTRA, .sub = LR_SCOPE_EVENT, .a = type};
+    struct lr_buf b;
+    struct lr_jw w;
+    lr_buf_init(&b, 2 * ev->raw.n + 64); /* names may be spelled longer than they came */
+    lr_jw_init(&w, &b);
+    lr_jw_obj(&w);
+    for (const struct lr_json *m = ev->child; m; m = m->next) {
+        if (lr_str_is(m->key, "sequence_number"))
+            continue;
+        lr_jw_key_str(&w, m->key);
+        lr_jw_raw(&w, m->raw);
+    }
+    lr_jw_end(&w);
+    int rc = b.rc ? b.rc : lr_json_tight(d->a, lr_buf_str(&b), &out.b);
+    if (!rc)
+        rc = emit(d, out);
+    lr_buf_free(&b);
+    return rc;
+}
+
 static int read_event(struct dec *d, struct lr_str type, const struct lr_json *ev)
 {
     if (lr_str_is(type, "error")) {
@@ -534,7 +565,7 @@ static int read_event(struct dec *d, struct lr_str type, const struct lr_json *e
             return malformed(d, "an event before response.created");
         return rows[i].on(d, ev);
     }
-    return d->s->started ? emit_extra(d, LR_SCOPE_EVENT, type, ev) : 0;
+    return d->s->started ? emit_unknown(d, type, ev) : 0;
 }
 
 int lr_responses_dec_event(void *state, struct lr_arena *scratch, struct lr_str name,

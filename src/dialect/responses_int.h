@@ -12,6 +12,7 @@ struct lr_responses_dec {
     uint32_t parts;         /* opened so far */
     enum lr_part_type type; /* of the open part */
     size_t bytes;           /* of deltas of the open part */
+    bool annotated;         /* annotations of the open part were streamed */
     uint64_t item, piece;   /* where the open part is: output_index; content_index or summary_index */
     uint64_t items;         /* items that are over: all below this output_index */
     uint32_t item_parts;    /* parts of that item so far */
@@ -31,6 +32,7 @@ struct lr_responses_enc {
     enum lr_responses_item item; /* the open output item */
     uint32_t items;              /* opened so far */
     uint32_t pieces;             /* content or summary parts of the open item */
+    uint32_t notes;              /* annotations of the open part */
     uint64_t sequence;           /* next sequence_number */
     struct lr_event part;        /* the open part; its texts are in the buffers */
     struct lr_event finish;      /* its text: reason */

@@ -416,6 +416,7 @@ static int on_part(struct enc *e, const struct lr_event *ev)
     struct lr_responses_enc *s = e->s;
     s->part = *ev;
     s->part.a = s->part.b = (struct lr_str){NULL, 0};
+    s->notes = 0;
     lr_buf_reset(&s->text);
     switch ((enum lr_part_type)ev->sub) {
     case LR_PART_TEXT:
@@ -546,6 +547,28 @@ static int pass_event(struct enc *e, const struct lr_event *ev)
     return rc;
 }
 
+/* A list of annotations, one event each. */
+static int send_annotations(struct enc *e, struct lr_str list)
+{
+    static const char type[] = "response.output_text.annotation.added";
+    struct lr_arena a;
+    struct lr_json *v;
+    size_t room;
+    if (lr_mul_over(list.n, 64, &room) || lr_add_over(room, LR_KIB(64), &room))
+        return LR_EOVER;
+    lr_arena_init(&a, room);
+    int rc = lr_json_parse(&a, list, NULL, &v, NULL);
+    for (const struct lr_json *n = rc ? NULL : v->child; n && !rc; n = n->next) {
+        struct lr_jw w = open_item_event(e, type, "content_index");
+        put_u64(&w, "annotation_index", e->s->notes++);
+        lr_jw_key(&w, "annotation");
+        lr_jw_raw(&w, n->raw);
+        rc = send(e, &w, type);
+    }
+    lr_arena_free(&a);
+    return rc;
+}
+
 static int on_extra(struct enc *e, const struct lr_event *ev)
 {
     switch ((enum lr_extra_scope)ev->sub) {
@@ -553,6 +576,9 @@ static int on_extra(struct enc *e, const struct lr_event *ev)
     case LR_SCOPE_USAGE:
         return lr_event_append(&e->s->top, ev);
     case LR_SCOPE_PART:
+        if (e->s->item == LR_ITEM_MESSAGE && e->s->part.sub == LR_PART_TEXT &&
+            ev->part == e->s->part.part && lr_str_is(ev->a, "annotations") && !e->s->whole)
+            LR_TRY(send_annotations(e, ev->b));
         return lr_event_append(&e->s->extras, ev);
     case LR_SCOPE_EVENT:
         return pass_event(e, ev);
