@@ -32,8 +32,9 @@
  * before any byte of the answer came (a POST too: it has no switch for that).
  *
  * Not taken: curl_multi_poll (walks the whole set of sockets every turn; at one transfer the socket
- * interface is as fast as curl_easy_perform already, see below); a timer in libcurl for the total (one splay-tree node per
- * request); two queues for starts and asks (a cancel could overtake its start).
+ * interface is as fast as curl_easy_perform already, see below); a timer in libcurl for the total
+ * (one splay-tree node per request); two queues for starts and asks (a cancel could overtake its
+ * start).
  *
  * Pauses: an HTTP/1 transfer that is paused reads no more from its socket; a paused HTTP/2 stream
  * may still fill its window (32 MiB in libcurl 7.88) in libcurl's memory.
@@ -344,7 +345,7 @@ static bool answer_asks(struct lr_net *n)
 
 /* ---- libcurl's sockets and timer ---- */
 
-int lr_net_fd_adopt(struct lr_net *n, int fd)
+static int slot(struct lr_net *n, int fd, struct fd_state **out)
 {
     LR_FAIL_IF(fd < 0 || fd >= FD_MAX, LR_EOVER);
     if ((size_t)fd >= n->n_fds) {
@@ -357,19 +358,22 @@ int lr_net_fd_adopt(struct lr_net *n, int fd)
         n->fds = grown;
         n->n_fds = want;
     }
-    n->fds[fd] = (struct fd_state){.ours = true};
+    *out = &n->fds[fd];
     return 0;
 }
 
-static struct fd_state *state_of(struct lr_net *n, int fd)
+int lr_net_fd_adopt(struct lr_net *n, int fd)
 {
-    return fd >= 0 && (size_t)fd < n->n_fds && n->fds[fd].ours ? &n->fds[fd] : NULL;
+    struct fd_state *s;
+    LR_TRY(slot(n, fd, &s));
+    *s = (struct fd_state){.ours = true};
+    return 0;
 }
 
 int lr_net_fd_close(void *net, curl_socket_t fd)
 {
     struct lr_net *n = net;
-    if (state_of(n, fd))
+    if (fd >= 0 && (size_t)fd < n->n_fds)
         n->fds[fd] = (struct fd_state){0};
     return close(fd); /* epoll forgets it by itself */
 }
@@ -380,24 +384,27 @@ static int watch(struct lr_net *n, int op, int fd, uint32_t events)
     return lr_fault_here() || epoll_ctl(n->epoll_fd, op, fd, &ev) ? LR_ENOMEM : 0;
 }
 
+/* libcurl may take back its interest after it closed the socket, whose number may be somebody else's
+ * by then: nothing is done to a descriptor that the table does not know to be in epoll. */
 static int want_events(struct lr_net *n, int fd, uint32_t events)
 {
-    struct fd_state *s = state_of(n, fd);
-    if (!s) { /* not ours: no memory of it */
-        if (!events)
-            (void)watch(n, EPOLL_CTL_DEL, fd, 0); /* gone already is fine */
-        else if (watch(n, EPOLL_CTL_MOD, fd, events))
-            return watch(n, EPOLL_CTL_ADD, fd, events);
-        return 0;
-    }
+    struct fd_state *s;
+    LR_TRY(slot(n, fd, &s));
     s->want = (uint8_t)events;
     /* EPOLLIN may stand while nobody wants it; EPOLLOUT would fire at once. */
-    if (s->have == events || (!events && s->have == EPOLLIN))
+    if (s->ours ? s->have == events || (!events && s->have == EPOLLIN) : !events && !s->have)
         return 0;
-    int op = !events ? EPOLL_CTL_DEL : s->have ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    LR_TRY(watch(n, op, fd, events));
-    s->have = (uint8_t)events;
-    return 0;
+    if (!events) {
+        if (!watch(n, EPOLL_CTL_DEL, fd, 0) || !s->ours)
+            s->have = 0;
+        return 0;
+    }
+    int rc = watch(n, s->have ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, events);
+    if (rc && s->have && !s->ours) /* closed and opened again unheard */
+        rc = watch(n, EPOLL_CTL_ADD, fd, events);
+    if (!rc)
+        s->have = (uint8_t)events;
+    return rc;
 }
 
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
@@ -473,15 +480,15 @@ static void on_events(struct lr_net *n, const struct epoll_event *ev, int k)
         int fd = ev[i].data.fd;
         if (fd == n->wake_fd)
             continue;
-        struct fd_state *s = state_of(n, fd);
-        if (s && !s->want) { /* an idle connection, closed by the peer: libcurl finds out itself */
+        struct fd_state *s = &n->fds[fd]; /* whatever is in epoll has a slot */
+        if (!s->want) { /* an idle connection, closed by the peer: libcurl finds out itself */
             if (s->have && !watch(n, EPOLL_CTL_DEL, fd, 0))
                 s->have = 0;
             continue;
         }
         uint32_t got = ev[i].events;
         if (got & (EPOLLERR | EPOLLHUP)) /* reading or writing tells what it is */
-            got |= s ? s->want : (uint32_t)EPOLLIN;
+            got |= s->want;
         tell_curl(n, fd,
                   (got & EPOLLIN ? CURL_CSELECT_IN : 0) | (got & EPOLLOUT ? CURL_CSELECT_OUT : 0));
     }
