@@ -19,8 +19,9 @@ struct lr_door;
 struct lr_conn; /* one HTTP exchange */
 
 struct lr_door_ops {
-    /* Request line and headers are in. 0 = read the body; else reply has been called (413, 403 ...) and
-     * the connection closes after it. Sets lr_conn_set_user. */
+    /* Request line and headers are in. 0 = read the body; else reply has been called (413, 403 ...): it
+     * goes out after a body of up to 16 MiB was thrown away (so that the client reads it), at once and
+     * closing when the body is longer, chunked, or waits for 100-continue. Sets lr_conn_set_user. */
     int (*begin)(struct lr_conn *);
     /* More of the body. Nonzero: the request is refused; the bytes that follow are thrown away and
      * ready is called as if the body had ended (it replies with the error). */
@@ -88,8 +89,10 @@ void lr_conn_park(struct lr_conn *);
 /* From any thread, under that same lock, at most once per park; never after end was called (end takes
  * the lock and removes the connection from whoever would wake it). */
 void lr_conn_wake(struct lr_conn *);
-/* The client hung up, or the door is closing and its drain is over: clean up and reply anything (it
- * will not be read). */
+/* The client hung up (or half-closed: the two look the same), or the door is closing and its drain is
+ * over: clean up and reply anything (it is thrown away and end follows). Parking again is allowed for
+ * what is certain to wake, such as a job that runs: close waits for it. A stream that is gone is not
+ * pulled any more: its end follows. */
 bool lr_conn_gone(const struct lr_conn *);
 
 #endif

@@ -6,63 +6,66 @@
  *   offsets               base                                end      absolute, since take-off
  *                         ^ slowest reader         ^ a reader ^ one that waits
  *
- * Idea. The log is one growing buffer of whole events; a reader is an offset. While the log is within
- * its bound nothing is ever dropped from it, so whoever joins reads the answer from its first byte.
- * When an event does not fit, the flight is closed to joiners and the front is trimmed to the slowest
- * reader; if that is not enough the producer is told LR_EBUSY and called back (room) when a quarter
- * of the bound is free. Trimming only moves `start`; bytes are moved down when half of the buffer
- * is gone, so a byte is moved at most once for each byte that goes: the buffer stays under twice the
- * bound plus one event. One event larger than the bound (up to EVENT_MAX) is let in when nothing else
- * is in the log, so that no answer is impossible to pass.
+ * Idea. The log is one growing buffer of whole events; a reader is an offset. While the log is
+ * within its bound nothing is ever dropped from it, so whoever joins reads the answer from its
+ * first byte. When an event does not fit, the flight is closed to joiners and the front is trimmed
+ * to the slowest reader; if that is not enough the producer is told LR_EBUSY and called back (room)
+ * when a quarter of the bound is free. Trimming only moves `start`; bytes are moved down when half
+ * of the buffer is gone, so a byte is moved at most once for each byte that goes: the buffer stays
+ * under twice the bound plus one event. One event larger than the bound (up to EVENT_MAX) is let in
+ * when nothing else is in the log, so that no answer is impossible to pass.
  *
- * Lives. refs = attached readers + 1 until finish. A flight is unlinked and freed by whoever drops the
- * last one; `released` is called with no lock held. Live readers are attached and not dropped; a flight
- * is cancelled when no live reader has a socket, unless it is a background one and `keep` lives.
+ * Lives. refs = attached readers + 1 until finish. A flight is unlinked and freed by whoever drops
+ * the last one; `released` is called with no lock held. Live readers are attached and not dropped;
+ * a flight is cancelled when no live reader has a socket, unless it is a background one and `keep`
+ * lives.
  *
  *   joinable: in a bucket, not unlisted, not trimmed, not cancelled, not finished
  *
  * Locks. flights.mu guards the list and the buckets; flight.mu guards all else of a flight and its
  * readers' fields. Order: flights.mu, then flight.mu. wake, suspend, cancel and room run under
  * flight.mu: that is what makes "nothing to pull" and "go to sleep" one step for the waker. Below
- * flight.mu they may take what the door's park and wake take (the library's cleanup mutex, a leaf) and
- * the net module's inbox, another leaf. The door calls pull and end, thus lr_reader_pull and
+ * flight.mu they may take what the door's park and wake take (the library's cleanup mutex, a leaf)
+ * and the net module's inbox, another leaf. The door calls pull and end, thus lr_reader_pull and
  * lr_reader_close, with no lock but the mutex of the one response that is being sent, which nobody
  * else takes. No cycle.
  *   The last reference: refs falls to zero under flight.mu, which is then left before flights.mu is
- * taken to unlink. In between, a walk over the list (tick, cancel_all) may still find the flight: it
- * holds flights.mu, so the memory stays; it sees `finished` and no reader, and has nothing to do. An
- * enter may find it in its bucket only if it is not finished, and then its refs are not zero.
+ * taken to unlink. In between, a walk over the list (tick, cancel_all) may still find the flight:
+ * it holds flights.mu, so the memory stays; it sees `finished` and no reader, and has nothing to
+ * do. An enter may find it in its bucket only if it is not finished, and then its refs are not
+ * zero.
  *
  * A laggard is a live reader that stands at the front of a full log and has not moved for
- * LR_FLIGHT_LAG_NS, counted from when it could last have moved: its own last pull, the push that ended
- * its wait, or the moment the log became full, whichever is latest.
+ * LR_FLIGHT_LAG_NS, counted from when it could last have moved: its own last pull, the push that
+ * ended its wait, or the moment the log became full, whichever is latest.
  *
- * Tried and dropped: a list of blocks a reader (joiners pin blocks, and every event is a malloc); a
- * ring (events that wrap must be copied twice, and joiners need the start anyway); waking only the
- * reader that is behind (followers are equals: all that wait are woken, at most once a wait).
+ * Considered and dropped: a list of blocks a reader (joiners pin blocks, and every event is a
+ * malloc); a ring (events that wrap must be copied twice, and joiners need the start anyway);
+ * waking only the reader that is behind (followers are equals: all that wait are woken, at most
+ * once a wait).
  */
 #include "serve/flight.h"
 
 #include <assert.h>
 
-#define BUCKETS 1024               /* of joinable flights; a power of two */
-#define EVENT_MAX LR_MIB(64)       /* one event */
-#define HEADERS_MAX LR_KIB(128)    /* the response headers kept for readers */
-#define ROOMY (LR_FLIGHT_LOG_MAX / 4 * 3) /* live bytes at which a paused producer goes on */
+#define BUCKETS     1024                        /* of joinable flights; a power of two */
+#define EVENT_MAX   LR_MIB(64)                  /* one event */
+#define HEADERS_MAX LR_KIB(128)                 /* the response headers kept for readers */
+#define ROOMY       (LR_FLIGHT_LOG_MAX / 4 * 3) /* live bytes at which a paused producer goes on */
 
 struct lr_flight {
     struct lr_flights *table;
     struct lr_flight *prev, *next; /* flights.mu: all flights */
     struct lr_flight *chain;       /* flights.mu: its bucket */
     struct lr_digest key;
-    bool listed;                   /* flights.mu: in its bucket */
+    bool listed; /* flights.mu: in its bucket */
 
     pthread_mutex_t mu; /* guards all below */
     struct lr_flight_opts opts;
     size_t refs;
     struct lr_buf log;
-    size_t start;   /* bytes of log that are gone */
-    uint64_t base;  /* absolute offset of log.p[start] */
+    size_t start;  /* bytes of log that are gone */
+    uint64_t base; /* absolute offset of log.p[start] */
     uint64_t full_ns;
     struct lr_buf headers;
     int status; /* 0 = no head yet */
@@ -105,7 +108,7 @@ size_t lr_flights_count(struct lr_flights *t)
     return n;
 }
 
-/* ---- under flights.mu ------------------------------------------------------------------------- */
+/* ---- under flights.mu -------------------------------------------------------------------- */
 
 static struct lr_flight **bucket(struct lr_flights *t, const struct lr_digest *key)
 {
@@ -138,7 +141,7 @@ static void link_flight(struct lr_flights *t, struct lr_flight *f)
     f->listed = true;
 }
 
-/* ---- under flight.mu -------------------------------------------------------------------------- */
+/* ---- under flight.mu --------------------------------------------------------------------- */
 
 static size_t live_bytes(const struct lr_flight *f)
 {
@@ -236,7 +239,7 @@ static bool joinable(const struct lr_flight *f)
     return !f->unlisted && !f->trimmed && !f->cancelled && !f->finished;
 }
 
-/* ---- taking off and landing ------------------------------------------------------------------- */
+/* ---- taking off and landing -------------------------------------------------------------- */
 
 static struct lr_flight *flight_new(struct lr_flights *t, const struct lr_flight_opts *o)
 {
@@ -294,7 +297,8 @@ static bool join(struct lr_flights *t, const struct lr_flight_opts *o, struct lr
     return false;
 }
 
-int lr_flight_enter(struct lr_flights *t, const struct lr_flight_opts *o, struct lr_reader *r, bool *began)
+int lr_flight_enter(struct lr_flights *t, const struct lr_flight_opts *o, struct lr_reader *r,
+                    bool *began)
 {
     pthread_mutex_lock(&t->mu);
     if (o->key && join(t, o, r)) {
@@ -344,7 +348,7 @@ void lr_flights_cancel_all(struct lr_flights *t)
     pthread_mutex_unlock(&t->mu);
 }
 
-/* ---- the producer ----------------------------------------------------------------------------- */
+/* ---- the producer ------------------------------------------------------------------------ */
 
 int lr_flight_head(struct lr_flight *f, int status, struct lr_str headers)
 {
@@ -469,7 +473,7 @@ size_t lr_flights_tick(struct lr_flights *t, uint64_t now_ns)
     return n;
 }
 
-/* ---- readers ---------------------------------------------------------------------------------- */
+/* ---- readers ----------------------------------------------------------------------------- */
 
 int lr_reader_head(struct lr_reader *r, void (*suspend)(struct lr_reader *), int *status,
                    struct lr_str *headers)

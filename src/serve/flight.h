@@ -47,7 +47,8 @@ struct lr_reader {
 
 struct lr_flight_opts {
     const struct lr_digest *key; /* NULL: cannot be joined */
-    bool background;             /* lives on `keep` alone */
+    bool background;             /* lives on `keep` alone; enter's reader is a keep. Entering a flight
+                                    that flies already makes it one too */
     /* Asks the producer to stop; called at most once, under the lock; finish must still come. */
     void (*cancel)(void *producer);
     /* There is room again after push said LR_EBUSY; under the lock. */
@@ -62,7 +63,8 @@ struct lr_flight_opts {
  * flight with an error. */
 int lr_flight_enter(struct lr_flights *, const struct lr_flight_opts *opts, struct lr_reader *reader,
                     bool *began);
-/* A further reader of a flight the caller already reads; keep = has no socket. */
+/* A further reader of a flight the caller already reads; keep = has no socket. LR_ECLOSED when the
+ * first events are gone already. */
 int lr_flight_attach(struct lr_flight *, struct lr_reader *reader, bool keep);
 
 /* ---- producer (one thread at a time) ---- */
@@ -70,7 +72,7 @@ int lr_flight_attach(struct lr_flight *, struct lr_reader *reader, bool keep);
 /* Status and response headers to pass on ("name: value\n" lines); before the first push. */
 int lr_flight_head(struct lr_flight *, int status, struct lr_str headers);
 /* Appends an event. LR_EBUSY: log full, nothing appended; pause until room() and push again.
- * LR_ECANCEL: nobody reads any more. LR_ENOMEM. */
+ * LR_ECANCEL: nobody reads any more. LR_ENOMEM. LR_EOVER: one event above 64 MiB. */
 int lr_flight_push(struct lr_flight *, const struct lr_event *ev, uint64_t now_ns);
 /* No more events. rc 0 = complete. The flight leaves the table; drops the producer's reference. */
 void lr_flight_finish(struct lr_flight *, int rc);

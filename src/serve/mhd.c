@@ -2,8 +2,8 @@
  * serve/mhd.c - the HTTP door over libmicrohttpd: the only file that includes its header.
  *
  * Idea. One daemon an address, epoll inside, one or more event threads each. libmicrohttpd gives
- * parsing, keep-alive, framing and TLS; this file adds what it lacks: noticing that a client hung up
- * while its connection is suspended, a drain, an exchange object without a malloc, and counts.
+ * parsing, keep-alive, framing and TLS; this file adds what it lacks: noticing that a client hung
+ * up while its connection is suspended, a drain, an exchange object without a malloc, and counts.
  *
  *   event thread                       any thread             watcher (one a door)
  *   ready/pull -- park: suspend        wake: resume           EPOLLRDHUP on parked sockets:
@@ -11,8 +11,8 @@
  *      +------------------------------------+--------------------------+
  *
  * One struct lr_conn a connection, made when the socket is accepted and reused by each exchange on
- * it, one after the other; libmicrohttpd hands it back as the socket's context. The request target is
- * copied into it because the library cuts and decodes its own copy in place.
+ * it, one after the other; libmicrohttpd hands it back as the socket's context. The request target
+ * is copied into it because the library cuts and decodes its own copy in place.
  *
  *   phase   IDLE -begin-> BODY -ready-> READY -reply-> REPLIED -sent-> IDLE   (end on the way back)
  *                          |              |  ^ parked and woken
@@ -21,56 +21,66 @@
  *                             client reads it instead of a reset
  *
  * Who may touch what. All fields but `state` and the list links belong to the connection's event
- * thread (a connection never changes its thread). `state` is atomic. The list of connections and the
- * watcher's set are guarded by door.mu.
+ * thread (a connection never changes its thread). `state` is atomic. The list of connections and
+ * the watcher's set are guarded by door.mu.
  *
- * Locks. The library's cleanup_connection_mutex is taken inside suspend and resume and held there for
- * list surgery only; no callback runs under it (read in 0.9.75: completed comes from close and reset,
- * closed comes with it released). The mutex of a response is held while pull runs, and only the event
- * thread of its connection ever takes it. So: response, then the user's lock (the one shared by park
- * and wake), then the cleanup mutex; and door.mu, then the cleanup mutex. Nothing of the user's is
- * called under door.mu, and park and wake do not take it: no cycle.
+ * Locks. The library's cleanup_connection_mutex is taken inside suspend and resume and held there
+ * for list surgery only; no callback runs under it (read in 0.9.75: completed comes from close and
+ * reset, closed comes with it released). The mutex of a response is held while pull runs, and only
+ * the event thread of its connection ever takes it. So: response, then the user's lock (the one
+ * shared by park and wake), then the cleanup mutex; and door.mu, then the cleanup mutex. Nothing of
+ * the user's is called under door.mu, and park and wake do not take it: no cycle.
  *
- * The races, one by one.
- *  wake against park. Both run under the user's lock; park has suspended before it sets PARKED, and
- *    whoever clears PARKED, and nobody else, resumes: one resume a suspension.
- *  hang-up against park. The watcher sets GONE and then clears PARKED; park sets PARKED and then looks
- *    for GONE in the value it replaced. Both are read-modify-writes of one word, so one of the two sees
- *    the other, and if both do only one clears PARKED. A connection cannot sleep with GONE unseen.
- *  hang-up against wake. Both want to clear PARKED; the loser does nothing. ready or pull follows.
- *  hang-up against end, and descriptor reuse. Events are fetched (with a zero timeout) and handled under
- *    door.mu; a connection leaves the set and the list under door.mu before its socket is closed. An
- *    event in hand therefore belongs to a living connection, and a new connection on the same number
- *    is a new registration. Blocking happens in poll(2) on the epoll descriptor, outside door.mu.
- *  wake against end. wake is called under the user's lock and end takes that lock, so end returns
- *    after wake has; the daemon is stopped only when the count of exchanges is zero, which an exchange
- *    leaves after its end. So resume never touches a stopped daemon.
- *  close. The library aborts when it is stopped with a suspended connection. Closing sets `killing`,
- *    shuts every socket down and marks it GONE under door.mu, and waits for the count of exchanges to
- *    be zero: parked ones are woken, the others see their socket end. begin counts itself before it
- *    looks at `killing` and backs out if it is set; close sets it before it looks at the count. A new
- *    connection enters the list under door.mu and inherits GONE. Hence nothing is suspended, nor will
- *    be, when the daemons are stopped.
- * One-shot registration: hang-up is final, so a socket is added once, at its first park, fires at most
- * once, and is never armed again; a connection that never parks never enters the set. A half-closed
- * client counts as gone, as with nginx: its FIN cannot be told from a hang-up without writing.
+ * The races, one by one:
  *
- * A reply when gone is thrown away and the connection closed: that is the shortest way to end. A gone
- * connection may park again only for what is certain to come (a job of the worker pool): close waits
- * for it.
+ * wake against park. Both run under the user's lock; park has suspended before it sets PARKED, and
+ * whoever clears PARKED, and nobody else, resumes: one resume a suspension.
  *
- * Known limit: the library reads edge-triggered and takes a short read for the end of what is there, so
- * a FIN that arrives together with the first part of an unfinished request is seen only when the idle
- * time is over. Nothing has been started for such a request.
+ * hang-up against park. The watcher sets GONE and then clears PARKED; park sets PARKED and then
+ * looks for GONE in the value it replaced. Both are read-modify-writes of one word, so one of the
+ * two sees the other, and if both do only one clears PARKED. No connection sleeps with GONE unseen.
  *
- * Tried and dropped: re-arming at each park (one system call an event for nothing); a generation table
- * for events in hand (poll plus a locked fetch is simpler to prove); closing the listening descriptor
- * at quiesce (event threads may still name it: it is shut down at once and closed last); an object
- * free list for exchanges (reuse by the connection needs none); an early reply to a body that is still
- * on its way (the reset that follows often overtakes it).
+ * hang-up against wake. Both want to clear PARKED; the loser does nothing. ready or pull follows.
  *
- * Sources: libmicrohttpd 0.9.75 manual and source; epoll(7); RFC 9112 section 6.3 (a message with both
- * Transfer-Encoding and Content-Length, or with several lengths, is refused instead of repaired).
+ * hang-up against end, and descriptor reuse. Events are fetched (with a zero timeout) and handled
+ * under door.mu; a connection leaves the set and the list under door.mu before its socket is
+ * closed. An event in hand therefore belongs to a living connection, and a new connection on the
+ * same number is a new registration. Blocking happens in poll(2) on the epoll descriptor, outside
+ * door.mu.
+ *
+ * wake against end. wake is called under the user's lock and end takes that lock, so end returns
+ * after wake has; the daemon is stopped only when the count of exchanges is zero, and an exchange
+ * is counted until after its end. So resume never touches a stopped daemon.
+ *
+ * close. The library aborts when it is stopped with a suspended connection. Closing sets `killing`,
+ * shuts every socket down and marks it GONE under door.mu, and waits for the count of exchanges to
+ * be zero: parked ones are woken, the others see their socket end. begin counts itself before it
+ * looks at `killing` and backs out if it is set; close sets it before it looks at the count. A new
+ * connection enters the list under door.mu and inherits GONE. Hence nothing is suspended, nor will
+ * be, when the daemons are stopped.
+ *
+ * One-shot registration: hang-up is final, so a socket is added once, at its first park, fires at
+ * most once, and is never armed again; a connection that never parks never enters the set. A
+ * half-closed client counts as gone, as with nginx: its FIN cannot be told from a hang-up without
+ * writing.
+ *
+ * A reply when gone is thrown away and the connection closed: that is the shortest way to end. A
+ * gone connection may park again only for what is certain to come (a job of the worker pool): close
+ * waits for it.
+ *
+ * Known limit: the library reads edge-triggered and takes a short read for the end of what is
+ * there, so a FIN that arrives together with the first part of an unfinished request is seen only
+ * when the idle time is over. Its exchange may have begun, but was never made ready.
+ *
+ * Considered and dropped: re-arming at each park (one system call an event for nothing); a
+ * generation table for events in hand (poll plus a locked fetch is simpler to prove); closing the
+ * listening descriptor at quiesce (event threads may still name it: it is shut down at once and
+ * closed last); an object free list for exchanges (reuse by the connection needs none); an early
+ * reply to a body that is still on its way (the reset that follows often overtakes it).
+ *
+ * Sources: libmicrohttpd 0.9.75 manual and source; epoll(7); RFC 9112 section 6.3 (a message with
+ * both Transfer-Encoding and Content-Length, or with several lengths, is refused instead of
+ * repaired).
  */
 #include "serve/door.h"
 
@@ -88,12 +98,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define POOL_BYTES LR_KIB(32)   /* a connection's header and read memory: headers beyond get 431 or 414 */
-#define SWALLOW_MAX LR_MIB(16)  /* body bytes of a refused request read so that its reply is seen */
-#define PULL_BYTES LR_KIB(2)    /* pull's buffer for HTTP/1.0 clients; others use the pool */
-#define URI_SMALL 192           /* longer targets are copied to the heap */
-#define BACKLOG 1024
-#define STEP_NS (2 * LR_MS)     /* how often close looks whether the exchanges have ended */
+#define POOL_BYTES                                                                                 \
+    LR_KIB(32) /* a connection's header and read memory: headers beyond get 431 or 414 */
+#define SWALLOW_MAX                                                                                \
+    LR_MIB(16)               /* body bytes of a refused request read so that its reply is seen     \
+                              */
+#define PULL_BYTES LR_KIB(2) /* pull's buffer for HTTP/1.0 clients; others use the pool */
+#define URI_SMALL  192       /* longer targets are copied to the heap */
+#define BACKLOG    1024
+#define STEP_NS    (2 * LR_MS) /* how often close looks whether the exchanges have ended */
 
 enum { PARKED = 1, GONE = 2 };
 enum phase { IDLE, BODY, READY, REPLIED, STREAM, DEAD };
@@ -148,7 +161,7 @@ struct lr_door {
 static _Thread_local char *said;
 #define SAID_MAX 160
 
-/* ---- parking ---------------------------------------------------------------------------------- */
+/* ---- parking ----------------------------------------------------------------------------- */
 
 void lr_conn_wake(struct lr_conn *c)
 {
@@ -203,7 +216,7 @@ static void *watcher_main(void *arg)
     }
 }
 
-/* ---- replies ---------------------------------------------------------------------------------- */
+/* ---- replies ----------------------------------------------------------------------------- */
 
 static void free_body(void *p)
 {
@@ -216,10 +229,12 @@ static bool usable(const struct lr_header *h)
 {
     if (!h->name[0] || !h->value[0] || strpbrk(h->name, " \t\r\n") || strpbrk(h->value, "\r\n"))
         return false;
-    return strcasecmp(h->name, "content-length") != 0 && strcasecmp(h->name, "transfer-encoding") != 0;
+    return strcasecmp(h->name, "content-length") != 0 &&
+           strcasecmp(h->name, "transfer-encoding") != 0;
 }
 
-static bool add_headers(struct lr_conn *c, struct MHD_Response *r, const struct lr_header *h, size_t n)
+static bool add_headers(struct lr_conn *c, struct MHD_Response *r, const struct lr_header *h,
+                        size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (usable(&h[i]) && MHD_add_response_header(r, h[i].name, h[i].value) != MHD_YES &&
@@ -281,7 +296,8 @@ static ssize_t on_pull(void *cls, uint64_t pos, char *buf, size_t max)
     c->parked = false;
     int rc = c->pull(c, buf, max, &n);
     if (rc)
-        return rc == LR_ECLOSED ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
+        return rc == LR_ECLOSED ? MHD_CONTENT_READER_END_OF_STREAM
+                                : MHD_CONTENT_READER_END_WITH_ERROR;
     if (n || c->parked)
         return (ssize_t)n;
     LR_LOG_EVERY(LR_SEC, LR_LOG_ERROR, "door", "event=idle_pull");
@@ -296,14 +312,15 @@ void lr_conn_stream(struct lr_conn *c, int status, const struct lr_header *heade
         return;
     }
     c->pull = pull;
-    answer(c, status, MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PULL_BYTES, on_pull, c, NULL),
+    answer(c, status,
+           MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PULL_BYTES, on_pull, c, NULL),
            headers, n, STREAM);
 }
 
-/* ---- the walk of an exchange ------------------------------------------------------------------ */
+/* ---- the walk of an exchange ------------------------------------------------------------- */
 
-static enum MHD_Result scan_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_n,
-                                   const char *value, size_t value_n)
+static enum MHD_Result scan_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                   size_t name_n, const char *value, size_t value_n)
 {
     (void)kind;
     struct lr_conn *c = cls;
@@ -400,7 +417,7 @@ static enum MHD_Result ready(struct lr_conn *c)
     if (c->phase == READY && !c->parked && !c->told)
         LR_LOG_EVERY(LR_SEC, LR_LOG_ERROR, "door", "event=idle_ready");
     return c->phase == REPLIED || c->phase == STREAM || (c->phase == READY && c->parked) ? MHD_YES
-                                                                                      : MHD_NO;
+                                                                                         : MHD_NO;
 }
 
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *url,
@@ -435,7 +452,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **ctx,
     atomic_fetch_sub(&c->at->door->exchanges, 1);
 }
 
-/* ---- connections ------------------------------------------------------------------------------ */
+/* ---- connections ------------------------------------------------------------------------- */
 
 static struct lr_conn *conn_of(struct MHD_Connection *mhd)
 {
@@ -458,7 +475,8 @@ static bool is_loopback(const struct sockaddr *a)
 
 static struct lr_conn *conn_open(struct listener *at, struct MHD_Connection *mhd)
 {
-    const union MHD_ConnectionInfo *fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *fd =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
     const union MHD_ConnectionInfo *addr =
         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     struct lr_conn *c = fd && addr ? lr_new(struct lr_conn) : NULL;
@@ -539,7 +557,7 @@ static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *s)
     return strlen(s);
 }
 
-/* ---- what ops may ask ------------------------------------------------------------------------- */
+/* ---- what ops may ask -------------------------------------------------------------------- */
 
 void *lr_conn_ctx(const struct lr_conn *c)
 {
@@ -577,7 +595,8 @@ struct lr_str lr_conn_header(const struct lr_conn *c, const char *name)
 {
     const char *v = NULL;
     size_t n = 0;
-    if (MHD_lookup_connection_value_n(c->mhd, MHD_HEADER_KIND, name, strlen(name), &v, &n) != MHD_YES)
+    if (MHD_lookup_connection_value_n(c->mhd, MHD_HEADER_KIND, name, strlen(name), &v, &n) !=
+        MHD_YES)
         return lr_str(NULL, 0);
     return lr_str(v ? v : "", v ? n : 0);
 }
@@ -587,8 +606,8 @@ struct each {
     void *ctx;
 };
 
-static enum MHD_Result each_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_n,
-                                   const char *value, size_t value_n)
+static enum MHD_Result each_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                   size_t name_n, const char *value, size_t value_n)
 {
     (void)kind;
     const struct each *e = cls;
@@ -596,7 +615,8 @@ static enum MHD_Result each_header(void *cls, enum MHD_ValueKind kind, const cha
     return MHD_YES;
 }
 
-size_t lr_conn_headers(const struct lr_conn *c, void (*fn)(void *, struct lr_str, struct lr_str), void *ctx)
+size_t lr_conn_headers(const struct lr_conn *c, void (*fn)(void *, struct lr_str, struct lr_str),
+                       void *ctx)
 {
     struct each e = {fn, ctx};
     int n = MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, each_header, &e);
@@ -618,7 +638,7 @@ size_t lr_conn_listener(const struct lr_conn *c)
     return (size_t)(c->at - c->at->door->listeners);
 }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------- */
 
 /* The library formats URLs into some messages: only its format string may reach the log. */
 static void on_log(void *cls, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
@@ -645,8 +665,8 @@ static void on_panic(void *cls, const char *file, unsigned line, const char *rea
 static int bind_to(const struct addrinfo *ai, int *out)
 {
     int one = 1;
-    int fd = lr_fault_here() ? -1
-                             : socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd =
+        lr_fault_here() ? -1 : socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     LR_FAIL_IF(fd < 0, LR_EIO);
     /* Both options are conveniences: bind says what matters. */
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
@@ -736,8 +756,8 @@ static int start_daemon(struct listener *l, const struct lr_door_opts *o, struct
     LR_FAIL_IF(pthread_sigmask(SIG_SETMASK, &all, &old), LR_EINVAL);
     said = text;
     l->daemon = lr_fault_here() ? NULL
-                                : MHD_start_daemon(flags, 0, NULL, NULL, on_request, l, MHD_OPTION_ARRAY,
-                                                   items, MHD_OPTION_END);
+                                : MHD_start_daemon(flags, 0, NULL, NULL, on_request, l,
+                                                   MHD_OPTION_ARRAY, items, MHD_OPTION_END);
     said = NULL;
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL); /* restoring what was just read cannot fail */
     if (!l->daemon)
@@ -815,7 +835,7 @@ size_t lr_door_connections(const struct lr_door *d)
     return atomic_load(&d->connections);
 }
 
-/* ---- closing ---------------------------------------------------------------------------------- */
+/* ---- closing ----------------------------------------------------------------------------- */
 
 void lr_door_quiesce(struct lr_door *d)
 {

@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-/* ---- the application -------------------------------------------------------------------------- */
+/* ---- the application --------------------------------------------------------------------- */
 
 struct app {
     struct lr_door *door;
@@ -44,7 +44,8 @@ static struct app *app_of(struct lr_conn *c)
 
 static void reply(struct lr_conn *c, int status, struct lr_str text)
 {
-    struct lr_header h[] = {{"content-type", "text/plain"}, {"x-empty", ""}, {"content-length", "9"}};
+    struct lr_header h[] = {
+        {"content-type", "text/plain"}, {"x-empty", ""}, {"content-length", "9"}};
     struct lr_buf b;
     lr_buf_init(&b, LR_MIB(64));
     lr_buf_adds(&b, text);
@@ -199,8 +200,12 @@ static const struct lr_door_ops ops = {app_begin, app_body, app_ready, app_end};
 static int app_open(struct app *a, unsigned threads)
 {
     const char *listen[] = {"127.0.0.1:0", "localhost:0"};
-    struct lr_door_opts o = {
-        .listen = listen, .n_listen = 2, .threads = threads, .connections_max = 64, .ops = &ops, .ctx = a};
+    struct lr_door_opts o = {.listen = listen,
+                             .n_listen = 2,
+                             .threads = threads,
+                             .connections_max = 64,
+                             .ops = &ops,
+                             .ctx = a};
     struct lr_err err = {0};
     memset(a, 0, sizeof *a);
     pthread_mutex_init(&a->mu, NULL);
@@ -272,7 +277,7 @@ static void assert_hears(int status, const char *body)
 
 #define HOST "Host: h\r\n"
 
-/* ---- requests and replies --------------------------------------------------------------------- */
+/* ---- requests and replies ---------------------------------------------------------------- */
 
 static void request_is_seen_as_it_came(void **state)
 {
@@ -337,7 +342,8 @@ static void body_arrives_whole_however_it_is_cut(void **state)
     for (uint64_t i = 0; big.len < LR_MIB(4); i++)
         lr_buf_add(&big, &i, sizeof i);
     char head[128];
-    snprintf(head, sizeof head, "PUT /echo HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n\r\n", big.len);
+    snprintf(head, sizeof head, "PUT /echo HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n\r\n",
+             big.len);
     ask(head);
     assert_true(wire_say(&w, big.p, big.len));
     assert_hears(200, NULL);
@@ -377,8 +383,8 @@ static void refusal_is_read_even_by_who_keeps_sending(void **state)
     dial(&a);
     for (size_t i = 0; i < LR_COUNT(paths); i++) {
         char head[128];
-        snprintf(head, sizeof head, "POST %s HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n\r\n", paths[i],
-                 sizeof junk);
+        snprintf(head, sizeof head, "POST %s HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n\r\n",
+                 paths[i], sizeof junk);
         ask(head);
         assert_true(wire_say(&w, junk, sizeof junk));
         assert_hears(413, i ? "too big\n" : "no\n");
@@ -401,7 +407,8 @@ static void ambiguous_or_oversized_requests_never_begin(void **state)
     static char huge[LR_KIB(48)];
     memset(huge, 'h', sizeof huge - 1);
     const char *bad[] = {
-        "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /echo HTTP/1.1\r\n" HOST
+        "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         "POST /echo HTTP/1.1\r\n" HOST "Content-Length: -1\r\n\r\n",
         "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 1x\r\n\r\na",
@@ -509,7 +516,7 @@ static void headers_peer_and_listener_are_told(void **state)
     app_close(&a, 0);
 }
 
-/* ---- parking and streams ---------------------------------------------------------------------- */
+/* ---- parking and streams ----------------------------------------------------------------- */
 
 static void parked_exchange_is_answered_after_its_wake(void **state)
 {
@@ -549,7 +556,8 @@ static void each_event_leaves_before_the_next_is_made(void **state)
         assert_memory_equal(r.body.p + r.body.len - (size_t)k, want, (size_t)k);
     }
     uint64_t ns = lr_clock_mono_ns() - t0;
-    print_message("50 events, one after another: %llu us each\n", (unsigned long long)(ns / 50 / LR_US));
+    print_message("50 events, one after another: %llu us each\n",
+                  (unsigned long long)(ns / 50 / LR_US));
     assert_true(ns < 5 * LR_SEC); /* a corked socket holds each back for 200 ms */
     pthread_mutex_lock(&a.mu);
     a.last = 50;
@@ -592,7 +600,8 @@ static void hang_up_while_parked_is_noticed(void **state)
 {
     (void)state;
     struct app a;
-    const char *requests[] = {"GET /park HTTP/1.1\r\n" HOST "\r\n", "GET /stream HTTP/1.1\r\n" HOST "\r\n"};
+    const char *requests[] = {"GET /park HTTP/1.1\r\n" HOST "\r\n",
+                              "GET /stream HTTP/1.1\r\n" HOST "\r\n"};
     for (size_t i = 0; i < 2; i++)
         for (int half = 0; half < 2; half++) {
             assert_int_equal(app_open(&a, 1), 0);
@@ -630,7 +639,7 @@ static void gone_exchange_may_wait_for_its_job(void **state)
     app_close(&a, 0);
 }
 
-/* ---- closing ---------------------------------------------------------------------------------- */
+/* ---- closing ----------------------------------------------------------------------------- */
 
 static void *close_slowly(void *arg)
 {
@@ -666,7 +675,8 @@ static void deadline_ends_what_will_not_finish(void **state)
     (void)state;
     struct app a;
     static struct wire stuck[5];
-    const char *requests[] = {"GET /park HTTP/1.1\r\n" HOST "\r\n", "GET /stream HTTP/1.1\r\n" HOST "\r\n",
+    const char *requests[] = {"GET /park HTTP/1.1\r\n" HOST "\r\n",
+                              "GET /stream HTTP/1.1\r\n" HOST "\r\n",
                               "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 9\r\n\r\nabc",
                               "GET /ec", "GET /echo HTTP/1.1\r\n" HOST "\r\n"};
     assert_int_equal(app_open(&a, 2), 0);
@@ -683,10 +693,10 @@ static void deadline_ends_what_will_not_finish(void **state)
     }
 }
 
-/* ---- threads and faults ----------------------------------------------------------------------- */
+/* ---- threads and faults ------------------------------------------------------------------ */
 
 #define CLIENTS 6
-#define ASKS 200
+#define ASKS    200
 
 struct client {
     unsigned port, good;
@@ -705,7 +715,8 @@ static void *keep_asking(void *arg)
                 break;
         }
         char text[128];
-        int n = snprintf(text, sizeof text, "POST /echo?%u HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\n!", i);
+        int n = snprintf(text, sizeof text,
+                         "POST /echo?%u HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\n!", i);
         if (!wire_say(&c->w, text, (size_t)n) || !wire_hear(&c->w, &got))
             break;
         snprintf(text, sizeof text, "POST /echo %u !", i);
@@ -743,8 +754,8 @@ static void what_cannot_be_opened_is_said(void **state)
     assert_int_equal(app_open(&a, 1), 0);
     char taken[32];
     snprintf(taken, sizeof taken, "127.0.0.1:%u", lr_door_port(a.door, 0));
-    const char *bad[] = {taken, "127.0.0.1", "127.0.0.1:", "127.0.0.1:http", ":",
-                         "127.0.0.1:99999"};
+    const char *bad[] = {taken, "127.0.0.1",      "127.0.0.1:", "127.0.0.1:http",
+                         ":",   "127.0.0.1:99999"};
     for (size_t i = 0; i < LR_COUNT(bad); i++) {
         struct lr_door *d = NULL;
         struct lr_err err = {0};
@@ -758,8 +769,11 @@ static void what_cannot_be_opened_is_said(void **state)
     struct lr_door *d = NULL;
     struct lr_err err = {0};
     const char *any[] = {"127.0.0.1:0"};
-    struct lr_door_opts o = {
-        .listen = any, .n_listen = 1, .ops = &ops, .tls_cert = LR_STR("junk"), .tls_key = LR_STR("junk")};
+    struct lr_door_opts o = {.listen = any,
+                             .n_listen = 1,
+                             .ops = &ops,
+                             .tls_cert = LR_STR("junk"),
+                             .tls_key = LR_STR("junk")};
     assert_int_equal(lr_door_open(&d, &o, &err), LR_ETLS);
     app_close(&a, 0);
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * unit/serve/test_streams.c - a thousand streams at once, through door and flights.
  *
- *   pusher thread --push--> flights (64 keys) --wake--> door (2 event threads) --> clients (1 thread)
+ *   pusher --push--> flights (64 keys) --wake--> door (2 threads) --> clients (1 thread)
  *
- * Clients come one after another, join what is in the air, and some leave: before the first byte, in
- * the middle, by closing or by half-closing. No flight lands before the last client has come. Each
- * client that stays sees each event once, in order, and a proper end; everything begun ends; the door
- * stops while streams are open as well as when they are done.
+ * Clients come one after another, join what is in the air, and some leave: before the first byte,
+ * in the middle, by closing or by half-closing. No flight lands before the last client has come.
+ * Each client that stays sees each event once, in order, and a proper end; everything begun ends;
+ * the door stops while streams are open as well as when they are done.
  */
 #include "serve/door.h"
 #include "serve/flight.h"
@@ -21,11 +21,11 @@
 #include <cmocka.h>
 
 #define STREAMS 1000
-#define KEYS 64
-#define EVENTS 30 /* of a flight; each may carry up to PAD_MAX bytes */
+#define KEYS    64
+#define EVENTS  30 /* of a flight; each may carry up to PAD_MAX bytes */
 #define PAD_MAX 3000
 
-/* ---- the pusher ------------------------------------------------------------------------------- */
+/* ---- the pusher -------------------------------------------------------------------------- */
 
 struct source {
     struct lr_flight *flight;
@@ -96,7 +96,7 @@ static void source_released(void *producer)
     lr_free(producer);
 }
 
-/* ---- the application -------------------------------------------------------------------------- */
+/* ---- the application --------------------------------------------------------------------- */
 
 struct stream {
     struct lr_reader r;
@@ -213,8 +213,12 @@ static const struct lr_door_ops ops = {on_begin, on_body, on_ready, on_end};
 static void app_open(struct app *a)
 {
     const char *listen[] = {"127.0.0.1:0"};
-    struct lr_door_opts o = {
-        .listen = listen, .n_listen = 1, .threads = 2, .connections_max = 2 * STREAMS, .ops = &ops, .ctx = a};
+    struct lr_door_opts o = {.listen = listen,
+                             .n_listen = 1,
+                             .threads = 2,
+                             .connections_max = 2 * STREAMS,
+                             .ops = &ops,
+                             .ctx = a};
     struct lr_err err = {0};
     memset(a, 0, sizeof *a);
     memset(pad, 'p', sizeof pad);
@@ -244,7 +248,7 @@ static void app_close(struct app *a, pthread_t pusher)
     pthread_mutex_destroy(&a->mu);
 }
 
-/* ---- the clients ------------------------------------------------------------------------------ */
+/* ---- the clients ------------------------------------------------------------------------- */
 
 enum plan { STAY, CLOSE, HALF_CLOSE };
 enum where { HEAD, SIZE, DATA, AFTER };
@@ -396,7 +400,7 @@ static uint64_t new_seed(void)
     return seed;
 }
 
-/* ---- laws ------------------------------------------------------------------------------------- */
+/* ---- laws -------------------------------------------------------------------------------- */
 
 static void every_client_that_stays_sees_each_event_once_in_order(void **state)
 {
