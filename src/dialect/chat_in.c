@@ -104,9 +104,9 @@ static int send_extra(const struct in *in, enum lr_extra_scope scope, struct lr_
     if (scope == LR_SCOPE_PART)
         ev.part = (uint16_t)(choice(in)->parts - 1);
     LR_TRY(lr_json_tight(in->a, raw, &ev.b));
-    bool state = scope == LR_SCOPE_TOP || scope == LR_SCOPE_USAGE ||
-                 (scope == LR_SCOPE_CHOICE && raw.p[0] != '[');
-    if (state && repeated(in->s, (uint64_t)scope << 16 | ev.choice, name, ev.b))
+    bool state = scope == LR_SCOPE_TOP || scope == LR_SCOPE_USAGE || scope == LR_SCOPE_CHOICE;
+    bool piece = scope == LR_SCOPE_CHOICE && raw.p[0] == '[';
+    if (state && repeated(in->s, (uint64_t)scope << 16 | ev.choice, name, ev.b) && !piece)
         return 0;
     return in->fn(in->ctx, &ev);
 }

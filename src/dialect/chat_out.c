@@ -249,6 +249,9 @@ static int on_top(const struct to *t, const struct lr_event *ev)
         return add_waiting(&t->e->top, ev->a, ev->b);
     }
     struct lr_buf *b = &t->e->sticky[fingerprint];
+    size_t k = ev->a.n + 4; /* ,"": */
+    if (b->len > k && lr_json_is_void(ev->b) && !lr_json_is_void(lr_str(b->p + k, b->len - k)))
+        return 0; /* takes nothing back */
     lr_buf_reset(b);
     return add_waiting(b, ev->a, ev->b);
 }

@@ -28,8 +28,8 @@
  *
  * Deltas, signatures and byte runs are joined; usage is merged field by field; extras are sorted by
  * name and become one a name: the last one that says something where they describe a state (TOP, USAGE,
- * and CHOICE ones that are no arrays; Azure's last chunk takes back with {} what it said before), else
- * what the pieces make together (merge.c), like log probabilities. Records
+ * and CHOICE ones unless all are arrays; Azure's last chunk takes back with {} what it said before),
+ * else what the pieces make together (merge.c), like log probabilities. Records
  * are sorted by a 64-bit rank of where they belong, then by name (extras), then by their offset; 16
  * bytes of memory a record.
  *
@@ -437,16 +437,7 @@ static uint64_t rank_event(const struct lr_event *ev)
     return rank(S_OVER, 0, 0, 0, 0);
 }
 
-/* Is this an extra of which the last one of a name counts? */
-static bool state_extra(const struct lr_event *ev)
-{
-    if (ev->type != LR_EV_EXTRA)
-        return false;
-    return ev->sub == LR_SCOPE_TOP || ev->sub == LR_SCOPE_USAGE ||
-           (ev->sub == LR_SCOPE_CHOICE && !(ev->b.n && ev->b.p[0] == '['));
-}
-
-/* Does it become one with its equals (same_place)? */
+/* Does it become one with those of its rank (and name)? */
 static bool joinable(const struct lr_event *ev)
 {
     return ev->type == LR_EV_DELTA || ev->type == LR_EV_SIGN || ev->type == LR_EV_LOGPROBS ||
@@ -454,14 +445,11 @@ static bool joinable(const struct lr_event *ev)
            (ev->type == LR_EV_EXTRA && ev->sub != LR_SCOPE_EVENT);
 }
 
-/* Among extras of one rank: by dialect and name, pieces after states. */
+/* Among extras of one rank: by dialect and name. */
 static int order_extra(const struct lr_event *a, const struct lr_event *b)
 {
-    bool sa = state_extra(a), sb = state_extra(b);
     if (a->sub == LR_SCOPE_EVENT)
         return 0;
-    if (sa != sb)
-        return sa ? -1 : 1;
     if (a->dialect != b->dialect)
         return a->dialect < b->dialect ? -1 : 1;
     return lr_str_cmp(a->a, b->a);
@@ -594,6 +582,20 @@ static int join_json(const struct sorter *s, size_t from, size_t to, struct lr_b
     return rc;
 }
 
+/* Do these extras of one name describe a state, of which the last one counts? */
+static bool states(const struct sorter *s, size_t from, size_t to)
+{
+    struct lr_event ev = event_at(s->log, s->e[from].at);
+    if (ev.sub == LR_SCOPE_TOP || ev.sub == LR_SCOPE_USAGE)
+        return true;
+    for (size_t i = from; i < to && ev.sub == LR_SCOPE_CHOICE; i++) {
+        ev = event_at(s->log, s->e[i].at);
+        if (!ev.b.n || ev.b.p[0] != '[')
+            return true;
+    }
+    return false;
+}
+
 static int join_states(const struct sorter *s, size_t from, size_t to, struct lr_buf *out)
 {
     struct lr_event ev = event_at(s->log, s->e[to - 1].at);
@@ -610,7 +612,7 @@ static int join(const struct sorter *s, size_t from, size_t to, struct lr_buf *o
     struct lr_event first = event_at(s->log, s->e[from].at);
     if (to - from == 1)
         return lr_event_append(out, &first);
-    if (state_extra(&first))
+    if (first.type == LR_EV_EXTRA && states(s, from, to))
         return join_states(s, from, to, out);
     if (first.type == LR_EV_USAGE)
         return join_usage(s, from, to, out);
