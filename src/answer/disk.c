@@ -94,9 +94,14 @@ static MDB_val val(const void *p, size_t n)
 
 uint64_t lr_disk_charge(size_t head_n, size_t log_n)
 {
-    uint64_t doc = (uint64_t)head_n + log_n + 8;
-    uint64_t in_file = doc <= INLINE_MAX ? doc + NODE : (doc + 16 + PAGE - 1) / PAGE * PAGE + NODE;
-    return in_file + head_n + NODE;
+    /* What shares leaves with others is charged half as much again: keys come in random order, and leaves
+     * split at random are two thirds full. 50,000 documents of 1 KiB: 2364 charged, 2650 in the file. */
+    uint64_t doc = (uint64_t)head_n + log_n + 8, shared = head_n + 2 * NODE, own = 0;
+    if (doc <= INLINE_MAX)
+        shared += doc;
+    else
+        own = (doc + 16 + PAGE - 1) / PAGE * PAGE;
+    return own + shared + shared / 2;
 }
 
 /* ---- opening ---- */
