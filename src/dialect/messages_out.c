@@ -357,6 +357,9 @@ static int on_part_end(struct lr_messages_enc *s, const struct lr_encoder_opts *
     struct lr_str log = lr_buf_str(&s->block);
     struct lr_event ev;
     int rc;
+    s->open = false;
+    if (s->part.sub == LR_PART_REASONING && !s->shown && !s->text.len && !s->sign.len)
+        return 0; /* another provider's secret: nothing that can be shown */
     LR_TRY(show(s, o, out));
     while ((rc = lr_event_next(&log, &ev)) == 1)
         if (is_piece(&ev) && (rc = send_piece(s, &ev, out)) != 0)
@@ -366,7 +369,6 @@ static int on_part_end(struct lr_messages_enc *s, const struct lr_encoder_opts *
         LR_TRY(send_text(s, lr_buf_str(&s->text), out));
     if (s->sign.len && !s->redacted)
         LR_TRY(send_sign(s, lr_buf_str(&s->sign), out));
-    s->open = false;
     struct lr_jw w = open_event(s, "content_block_stop");
     put_u64(&w, "index", s->blocks - 1);
     return send(s, &w, "content_block_stop", out);
@@ -665,6 +667,8 @@ static int put_content(struct lr_jw *w, const struct lr_encoder_opts *o, struct 
             b.sign = ev.a;
             b.redacted = ev.sub;
         } else if (ev.type == LR_EV_PART_END && !foreign(&b.part)) {
+            if (b.part.sub == LR_PART_REASONING && !b.text.n && !b.sign.n)
+                continue; /* another provider's secret: nothing that can be shown */
             b.extras.n = (size_t)(at.p - b.extras.p);
             LR_TRY(put_block(w, o, &b, tmp));
         }

@@ -29,6 +29,7 @@ enum lr_responses_item { LR_ITEM_NONE, LR_ITEM_MESSAGE, LR_ITEM_REASONING, LR_IT
 struct lr_responses_enc {
     bool ready;
     bool whole;                  /* no events are written, only the items */
+    bool reached;                /* the open REASONING part has its item */
     enum lr_responses_item item; /* the open output item */
     uint32_t items;              /* opened so far */
     uint32_t pieces;             /* content or summary parts of the open item */

@@ -405,7 +405,9 @@ static int reach_item(struct enc *e, enum lr_responses_item item, struct lr_str 
 static int reach_summary(struct enc *e, bool with_text)
 {
     struct lr_responses_enc *s = e->s;
-    LR_TRY(reach_item(e, LR_ITEM_REASONING, lr_buf_str(&s->call_id)));
+    if (!s->reached)
+        LR_TRY(reach_item(e, LR_ITEM_REASONING, lr_buf_str(&s->call_id)));
+    s->reached = true;
     if (!with_text || s->text.len)
         return 0;
     return send_piece(e, "response.reasoning_summary_part.added", "summary_index", false);
@@ -417,6 +419,7 @@ static int on_part(struct enc *e, const struct lr_event *ev)
     s->part = *ev;
     s->part.a = s->part.b = (struct lr_str){NULL, 0};
     s->notes = 0;
+    s->reached = false;
     lr_buf_reset(&s->text);
     switch ((enum lr_part_type)ev->sub) {
     case LR_PART_TEXT:
