@@ -32,6 +32,7 @@ bench: setup all
 lint: $(B)/build.ninja
 	@tools/lint.sh $(B)
 install: all
+	@ninja -C $(B) pages
 	@cmake --install $(B)
 clean:
 	@rm -rf build build-*
