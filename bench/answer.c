@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * bench/answer.c - what the exact shelf costs; one JSON line a result.
  *
- *   bench_answer DIR      DIR: an empty directory on the disk to be measured; removed files stay its owner's
+ *   bench_answer DIR      DIR: an empty directory on the disk to be measured; the store stays in it
  *
- *   key       us from parsed request to exact digest, Chat bodies of 1 and 16 KiB (one user message, and
- *             a conversation of 1 KiB messages)
+ *   key       us from parsed request to exact digest, Chat bodies of 1 and 16 KiB (one user message,
+ *             and a conversation of 1 KiB messages)
  *   raw       ns of the raw shortcut for the same 1 KiB body
  *   get       ns of a hit in memory, 10,000 entries of 1 KiB, random order, one thread
- *   put       answers of 1 KiB a second, put and committed, one thread that never waits but for a full queue
+ *   put       answers of 1 KiB a second, put and committed, by one thread that waits for a full queue
  *   scan      entries a second when the directory is opened again
  */
 #include "answer/answer.h"
@@ -29,7 +29,8 @@ static void body_of(struct lr_buf *b, size_t messages, size_t bytes)
     lr_buf_reset(b);
     lr_buf_addz(b, "{\"model\":\"gpt-x\",\"temperature\":0.2,\"max_tokens\":100,\"messages\":[");
     for (size_t i = 0; i < messages; i++) {
-        lr_buf_addf(b, "%s{\"role\":\"%s\",\"content\":\"", i ? "," : "", i % 2 ? "assistant" : "user");
+        lr_buf_addf(b, "%s{\"role\":\"%s\",\"content\":\"", i ? "," : "",
+                    i % 2 ? "assistant" : "user");
         for (size_t k = 0; k < bytes; k++)
             lr_buf_addc(b, (char)('a' + (i + k) % 26));
         lr_buf_addz(b, "\"}");
@@ -90,8 +91,12 @@ static void key_of(uint64_t i, struct lr_digest *out)
 
 static int put(struct lr_answer *s, uint64_t i, struct lr_str log)
 {
-    struct lr_doc_meta m = {.created_ms = lr_clock_wall_ms(), .ttl_ms = 1u << 30, .choices = 1,
-                            .model = "gpt-x", .upstream = "main", .request_id = "0123456789abcdef"};
+    struct lr_doc_meta m = {.created_ms = lr_clock_wall_ms(),
+                            .ttl_ms = 1u << 30,
+                            .choices = 1,
+                            .model = "gpt-x",
+                            .upstream = "main",
+                            .request_id = "0123456789abcdef"};
     key_of(i, &m.key);
     return lr_answer_put(s, &m, log, 0, NULL, NULL);
 }

@@ -2,13 +2,13 @@
  * answer/admin.c - what people ask of the shelf: list, look at, delete, purge, count.
  *
  * A listing walks slots, PAGE at a time. Under the lock it copies what the index knows and takes a
- * reference where the document is in memory; the heads of the others are read from disk afterwards, one
- * short read transaction a page; then the caller's function runs, with nothing held. Between pages the
- * shelf changes freely: an entry that lives throughout is shown exactly once, one that comes or goes
- * meanwhile may or may not be.
+ * reference where the document is in memory; the heads of the others are read from disk afterwards,
+ * one short read transaction a page; then the caller's function runs, with nothing held. Between
+ * pages the shelf changes freely: an entry that lives throughout is shown exactly once, one that
+ * comes or goes meanwhile may or may not be.
  *
- * The index knows times, tenant and digest; model, tag and category are in the heads. A selector without
- * those never reads the disk to decide.
+ * The index knows times, tenant and digest; model, tag and category are in the heads. A selector
+ * without those never reads the disk to decide.
  */
 #include "answer/answer_int.h"
 
@@ -107,8 +107,8 @@ static size_t page_locked(struct lr_answer *s, const struct lr_answer_select *q,
 
 /* One page: *cursor moves on; 0 = the end. fn's nonzero ends it with *stop set. */
 static int show_page(struct lr_answer *s, const struct lr_answer_select *q, uint64_t *cursor,
-                     struct card *cards, int (*fn)(void *, const struct lr_answer_entry *), void *ctx,
-                     bool *stop)
+                     struct card *cards, int (*fn)(void *, const struct lr_answer_entry *),
+                     void *ctx, bool *stop)
 {
     bool ok[PAGE];
     pthread_mutex_lock(&s->mu);

@@ -5,8 +5,8 @@
  *                                         \--load--> LMDB (a worker's job)      a page read or two
  *   finished flight --put--> hot at once --keeper--> LMDB, one commit a batch --> `stored`
  *
- * The index knows every stored answer, so "surely absent" never touches the disk. A damaged document
- * is a miss and a counter. Tenants are separated by the key itself: each digest is keyed with the
+ * The index knows every stored answer, so "surely absent" never touches the disk. A damaged
+ * document is a miss and a counter. Tenants are separated by the key itself: each digest is keyed with the
  * tenant's own secret, so no request of one tenant can name an entry of another.
  */
 #ifndef LR_ANSWER_ANSWER_H
@@ -95,7 +95,7 @@ struct lr_answer_opts {
     const char *evict;    /* strategy of evict/; NULL = "s3fifo" */
     size_t queue_max;     /* puts waiting for the keeper; 0 = 4096 */
     uint64_t commit_ns;   /* a batch waits at most this long for company; 0 = 20 ms */
-    uint64_t map_max;     /* address space of the file; 0 = 2 * bytes_max + 16 MiB; tests make it small */
+    uint64_t map_max;     /* address space of the file; 0 = 2 * bytes_max + 16 MiB */
     uint64_t (*wall_ms)(void); /* NULL: the clock; tests pass their own */
 };
 /* Locks and scans the directory. A foreign or damaged file is set aside ("answers.mdb.bad-1") with one

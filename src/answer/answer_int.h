@@ -8,10 +8,10 @@
  *   disk.c    LMDB, the only file that knows it; mdbcheck.c reads a file before LMDB may
  *
  * Locks: lr_answer.mu is the only one of the shelf; it guards every field below but `disk` and the
- * constants. It is never held during I/O, a callback or a wait other than its own conditions; document
- * memory is freed under it. It is a leaf: nothing else is locked while it is held. LMDB's own locks are
- * taken with mu released. One write transaction at a time, in the keeper's thread only; read
- * transactions in any thread, none of which outlives the call that began it.
+ * constants. It is never held during I/O, a callback or a wait other than its own conditions;
+ * document memory is freed under it. It is a leaf: nothing else is locked while it is held. LMDB's
+ * own locks are taken with mu released. One write transaction at a time, in the keeper's thread
+ * only; read transactions in any thread, none of which outlives the call that began it.
  */
 #ifndef LR_ANSWER_ANSWER_INT_H
 #define LR_ANSWER_ANSWER_INT_H
@@ -21,9 +21,10 @@
 
 /* ---- doc.c ---- */
 
-#define LR_DOC_LOG_MAX LR_MIB(256)
+#define LR_DOC_LOG_MAX  LR_MIB(256)
 #define LR_DOC_HEAD_MAX 2048 /* no head is longer: 56 bytes and 19 fields */
-#define LR_DOC_HEAD_TYPICAL 224 /* what a head is charged: its true size changes with the hit count */
+#define LR_DOC_HEAD_TYPICAL                                                                        \
+    224 /* what a head is charged: its true size changes with the hit count */
 
 struct lr_doc_head {
     size_t size;  /* bytes of the head, its sum included */
@@ -45,7 +46,8 @@ struct lr_disk;
 /* LR_EBUSY: locked by another process. A bad file is set aside first. */
 int lr_disk_open(struct lr_disk **out, const char *dir, uint64_t map_bytes, struct lr_err *err);
 void lr_disk_close(struct lr_disk *d);
-/* Calls fn for each head in the index until nonzero. A head that does not decode is passed as NULL. */
+/* Calls fn for each head in the index until nonzero. A head that does not decode is passed as NULL.
+ */
 typedef int (*lr_disk_fn)(void *ctx, const struct lr_digest *key, const struct lr_doc_meta *meta,
                           uint64_t expires_ms, size_t log_n);
 int lr_disk_scan(struct lr_disk *d, lr_disk_fn fn, void *ctx);
@@ -153,8 +155,8 @@ void lr_index_tenant_sub(struct lr_index *ix, const struct lr_entry *e);
 
 /* ---- shelf.c and keeper.c ---- */
 
-#define LR_BAD_KEPT 8
-#define LR_QUEUE_BYTES LR_MIB(64) /* of documents waiting for the keeper, and one more */
+#define LR_BAD_KEPT      8
+#define LR_QUEUE_BYTES   LR_MIB(64) /* of documents waiting for the keeper, and one more */
 #define LR_STALE_KEEP_MS (30ull * 24 * 3600 * 1000) /* upper bound of the stale-* options */
 
 struct lr_keeper {

@@ -8,23 +8,24 @@
  *      "docs"     digest -> whole document
  *   DIR/answers.mdb-lock   LMDB's own
  *
- * Both records of an answer change in the same transaction. Heads lie together, so the start-up scan and
- * listings read some 200 bytes an answer and no log.
+ * Both records of an answer change in the same transaction. Heads lie together, so the start-up
+ * scan and listings read some 200 bytes an answer and no log.
  *
- * Trust. LMDB believes its file: a damaged page can make it crash, and a file that is shorter than its
- * meta page says is a SIGBUS. So before LMDB opens a file it is read page by page through pread
- * (mdbcheck.c): every page that can be reached must be sound. What fails that, is of a foreign version,
- * or is no LMDB file at all, is renamed to answers.mdb.bad-N, and the start is cold. The sums of heads
- * and documents then cover contents at every read. What is left: a file that is truncated or scribbled
- * over by another program while it is open (the directory is 0700 and locked), and a disk that returns
- * other bytes than at the check, inside LMDB's own structure: these can still stop the process, and the
- * next start then sets the file aside.
+ * Trust. LMDB believes its file: a damaged page can make it crash, and a file that is shorter than
+ * its meta page says is a SIGBUS. So before LMDB opens a file it is read page by page through pread
+ * (mdbcheck.c): every page that can be reached must be sound. What fails that, is of a foreign
+ * version, or is no LMDB file at all, is renamed to answers.mdb.bad-N, and the start is cold. The
+ * sums of heads and documents then cover contents at every read. What is left: a file that is
+ * truncated or scribbled over by another program while it is open (the directory is 0700 and
+ * locked), and a disk that returns other bytes than at the check, inside LMDB's own structure:
+ * these can still stop the process, and the next start then sets the file aside.
  *
- * Read transactions are not tied to threads (MDB_NOTLS), live within one call, and copy what they return.
- * No read-ahead (MDB_NORDAHEAD): lookups are random. Commits are durable when they return (no MDB_NOSYNC).
+ * Read transactions are not tied to threads (MDB_NOTLS), live within one call, and copy what they
+ * return. No read-ahead (MDB_NORDAHEAD): lookups are random. Commits are durable when they return
+ * (no MDB_NOSYNC).
  *
- * Tried and dropped: MDB_WRITEMAP (a stray write of ours would reach the file); hit counts inside the
- * document (each count rewrites a whole answer).
+ * Considered and dropped: MDB_WRITEMAP (a stray write of ours would reach the file); hit counts inside
+ * the document (each count rewrites a whole answer).
  */
 #include "answer/answer_int.h"
 
@@ -34,15 +35,15 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define FORMAT_KEY "larder-answers"
+#define FORMAT_KEY   "larder-answers"
 #define FORMAT_MAJOR 1u
 #define FORMAT_MINOR 0u
-#define READERS 512   /* more than there are threads */
-#define BAD_MAX 1000  /* files set aside */
-#define PAGE 4096u    /* LMDB's, on every machine we run on; for accounting only */
-#define INLINE_MAX 2000u /* larger values get pages of their own (just below half a page) */
-#define NODE 48u      /* LMDB's node, our key and alignment */
-#define PATH_MAX_ 4096
+#define READERS      512   /* more than there are threads */
+#define BAD_MAX      1000  /* files set aside */
+#define PAGE         4096u /* LMDB's, on every machine we run on; for accounting only */
+#define INLINE_MAX   2000u /* larger values get pages of their own (just below half a page) */
+#define NODE         48u   /* LMDB's node, our key and alignment */
+#define PATH_MAX_    4096
 
 struct lr_disk {
     MDB_env *env;
@@ -94,8 +95,9 @@ static MDB_val val(const void *p, size_t n)
 
 uint64_t lr_disk_charge(size_t head_n, size_t log_n)
 {
-    /* What shares leaves with others is charged half as much again: keys come in random order, and leaves
-     * split at random are two thirds full. 50,000 documents of 1 KiB: 2364 charged, 2650 in the file. */
+    /* What shares leaves with others is charged half as much again: keys come in random order, and
+     * leaves split at random are two thirds full. 50,000 documents of 1 KiB: 2364 charged, 2650 in
+     * the file. */
     uint64_t doc = (uint64_t)head_n + log_n + 8, shared = head_n + 2 * NODE, own = 0;
     if (doc <= INLINE_MAX)
         shared += doc;
@@ -237,7 +239,8 @@ static int lock_dir(struct lr_disk *d, const char *dir, struct lr_err *err)
     LR_TRY(join(d->path, dir, "answers.mdb"));
     int rc = lr_io_mkdir(dir, 0700);
     if (rc)
-        return lr_err_set(err, rc, dir, "cannot make or protect the directory: %s", lr_strerror(rc));
+        return lr_err_set(err, rc, dir, "cannot make or protect the directory: %s",
+                          lr_strerror(rc));
     rc = lr_io_lock(path, &d->lock_fd);
     if (rc == LR_EBUSY)
         return lr_err_set(err, rc, dir, "another process uses this directory");
@@ -283,8 +286,8 @@ static int read_begin(struct lr_disk *d, MDB_txn **out)
 }
 
 /* The head under a key; its key must be that key. */
-static int head_of(const MDB_val *k, const MDB_val *v, struct lr_doc_meta *meta, uint64_t *expires_ms,
-                   struct lr_doc_head *head)
+static int head_of(const MDB_val *k, const MDB_val *v, struct lr_doc_meta *meta,
+                   uint64_t *expires_ms, struct lr_doc_head *head)
 {
     LR_TRY(lr_doc_head_decode(lr_str(v->mv_data, v->mv_size), meta, expires_ms, head));
     bool same = k->mv_size == 32 && memcmp(k->mv_data, meta->key.b, 32) == 0;
@@ -342,8 +345,8 @@ int lr_disk_get(struct lr_disk *d, const struct lr_digest *key, struct lr_doc **
     return 0;
 }
 
-int lr_disk_heads(struct lr_disk *d, size_t n, const struct lr_digest *keys, struct lr_doc_meta *metas,
-                  bool *ok)
+int lr_disk_heads(struct lr_disk *d, size_t n, const struct lr_digest *keys,
+                  struct lr_doc_meta *metas, bool *ok)
 {
     MDB_txn *txn;
     LR_TRY(read_begin(d, &txn));

@@ -9,25 +9,26 @@
  *   12    4   flags = 0
  *   16   32   key
  *
- * Two sums, so that the head (everything before the log) stands alone: the same bytes are the record
- * of the index on disk, and a start-up scan or an admin listing reads heads without touching a log.
- * The second sum is seeded with the first: a log cannot be paired with another head.
+ * Two sums, so that the head (everything before the log) stands alone: the same bytes are the
+ * record of the index on disk, and a start-up scan or an admin listing reads heads without touching
+ * a log. The second sum is seeded with the first: a log cannot be paired with another head.
  *
- * Fields that are zero or empty are not written; integers take as few little-endian bytes as they need.
- * A reader skips field ids below 128 that it does not know and refuses those from 128 on; it refuses an
- * unknown major and any flag. docs/formats/entry.md is the specification, with a worked example.
+ * Fields that are zero or empty are not written; integers take as few little-endian bytes as they
+ * need. A reader skips field ids below 128 that it does not know and refuses those from 128 on; it
+ * refuses an unknown major and any flag. docs/formats/entry.md is the specification, with a worked
+ * example.
  *
- * Tried and dropped: one JSON head (three times the bytes, a parse per listed entry); one sum over all
- * (a listing of cold entries then reads every log from disk).
+ * Considered and dropped: one JSON head (larger, and a parse per listed entry); one sum over
+ * all (a listing of cold entries then reads every log from disk).
  */
 #include "answer/answer_int.h"
 
 #include <assert.h>
 
-#define HEAD 48
-#define SUM 8
-#define MAJOR 1
-#define MINOR 0
+#define HEAD      48
+#define SUM       8
+#define MAJOR     1
+#define MINOR     0
 #define MANDATORY 128 /* field ids from here on must be understood */
 
 static const char magic[4] = {'L', 'A', 'R', 'D'};

@@ -5,9 +5,9 @@
  *                 \________
  *   chunks  [e0 e1 ... e255] [e256 ... ]                 entries never move; ref = slot + 1
  *
- * The digest is a keyed hash already, so its first four bytes are the hash; they lie in the cell, so
- * that growing the table and most failed probes never touch an entry. Slots give admin listings a
- * cursor that survives changes. Deletion shifts cells back: no tombstones.
+ * The digest is a keyed hash already, so its first four bytes are the hash; they lie in the cell,
+ * so that growing the table and most failed probes never touch an entry. Slots give admin listings
+ * a cursor that survives changes. Deletion shifts cells back: no tombstones.
  *
  * Growth doubles the table at once: 2^20 entries take some milliseconds under the lock, once in the
  * life of a store of that size. Chunks are kept until close.
@@ -137,9 +137,9 @@ struct lr_entry *lr_index_add(struct lr_index *ix, const struct lr_digest *key)
         }                                                                                          \
     }
 #define CELL_TAKEN(c) ((c).ref != 0)
-#define CELL_HOME(c) ((size_t)(c).tag)
-#define USE_TAKEN(t) ((t).n != 0)
-#define USE_HOME(t) ((size_t)(t).tenant)
+#define CELL_HOME(c)  ((size_t)(c).tag)
+#define USE_TAKEN(t)  ((t).n != 0)
+#define USE_HOME(t)   ((size_t)(t).tenant)
 
 void lr_index_cut(struct lr_index *ix, struct lr_entry *e)
 {

@@ -5,32 +5,34 @@
  *                                                             |  map full
  *                                                             +--> evict, delete, again
  *
- * Order. Operations are applied in the order they were queued: put, delete, put of one key end as the
- * last put. A batch is what came within commit_ns of its first operation, at most BATCH_OPS or
+ * Order. Operations are applied in the order they were queued: put, delete, put of one key end as
+ * the last put. A batch is what came within commit_ns of its first operation, at most BATCH_OPS or
  * BATCH_BYTES; a flush, a close or a full batch does not wait.
  *
- * Acknowledgement. An entry is `stored`, and done(0) is called, only after the commit that holds it has
- * returned: LMDB has then synced data and meta page. From there on it is lost by eviction, deletion or
- * damage, never by a crash.
+ * Acknowledgement. An entry is `stored`, and done(0) is called, only after the commit that holds it
+ * has returned: LMDB has then synced data and meta page. From there on it is lost by eviction,
+ * deletion or damage, never by a crash.
  *
- * Failure. When a batch fails its puts report the error; an entry that is in memory and was not on disk
- * before lives on there alone, any other leaves the shelf. Deletes are tried three times, since a delete
- * that is lost comes back at the next start. A full map is no failure: the strategy gives up an eighth
- * of what is stored, that is deleted in a transaction of its own, and the batch is tried again.
+ * Failure. When a batch fails its puts report the error; an entry that is in memory and was not on
+ * disk before lives on there alone, any other leaves the shelf. Deletes are tried three times,
+ * since a delete that is lost comes back at the next start. A full map is no failure: the strategy
+ * gives up an eighth of what is stored, that is deleted in a transaction of its own, and the batch
+ * is tried again.
  *
- * Memory. A delete is queued in the entry it deletes (taken out of the index), so deleting needs no memory
- * and cannot be shed. Puts are bounded in number and bytes by the shelf.
+ * Memory. A delete is queued in the entry it deletes (taken out of the index), so deleting needs no
+ * memory and cannot be shed. Puts are bounded in number and bytes by the shelf.
  *
- * Every HOUSEKEEPING_NS, and at the end, hit counts and renewed times to live that changed are written, a
- * few thousand a transaction, and what expired longer ago than any stale-* option reaches is dropped.
+ * Every HOUSEKEEPING_NS, and at the end, hit counts and renewed times to live that changed are
+ * written, a few thousand a transaction, and what expired longer ago than any stale-* option
+ * reaches is dropped.
  */
 #include "answer/answer_int.h"
 
-#define BATCH_OPS 1024
-#define BATCH_BYTES LR_MIB(32)
-#define TRIES 3  /* of a delete */
-#define ROUNDS 4 /* of a batch against a full map */
-#define NOTES 1024
+#define BATCH_OPS       1024
+#define BATCH_BYTES     LR_MIB(32)
+#define TRIES           3 /* of a delete */
+#define ROUNDS          4 /* of a batch against a full map */
+#define NOTES           1024
 #define HOUSEKEEPING_NS (30 * LR_SEC)
 
 static struct lr_put *put_of(struct lr_op *op)
@@ -109,8 +111,8 @@ static int write_batch(struct lr_disk *d, const struct batch *b)
     return lr_disk_commit(d);
 }
 
-/* Evicts `want` bytes at once. Entries with a put on its way are queued behind it as ever; the others go
- * to `now`: nothing about them is queued, so their deletion may overtake. */
+/* Evicts `want` bytes at once. Entries with a put on its way are queued behind it as ever; the
+ * others go to `now`: nothing about them is queued, so their deletion may overtake. */
 static void give_up_locked(struct lr_answer *s, uint64_t want, struct batch *now)
 {
     uint64_t floor = s->bytes > want ? s->bytes - want : 0;
@@ -238,8 +240,8 @@ struct note {
 };
 
 /* From slot `from` on, up to NOTES changed entries; returns the slot to go on from. */
-static uint32_t gather_locked(struct lr_answer *s, uint32_t from, uint64_t now_ms, struct note *notes,
-                              size_t *n)
+static uint32_t gather_locked(struct lr_answer *s, uint32_t from, uint64_t now_ms,
+                              struct note *notes, size_t *n)
 {
     uint32_t i = from;
     for (; i < s->ix.n_slots && *n < NOTES && i - from < 16 * NOTES; i++) {

@@ -1,47 +1,49 @@
 /* SPDX-License-Identifier: Apache-2.0
  * answer/key.c - the identity of a request: equal requests, equal digest, however they are spelled.
  *
- *   canonical request --members--> ("model", d) ("messages[0]", d) ("temperature", d) ("chat.foo", d) ...
+ *   canonical request --members--> ("model", d) ("messages[0]", d) ("chat.foo", d) ...
  *                                      each d = BLAKE3 keyed by the tenant's secret, over the value
  *                     --sorted, hashed with the same key--> exact digest
  *
  * The rule is inclusion: everything of struct lr_request counts, save the closed list of
- * docs/formats/key.md (stream, stream options, end-user and safety identifiers, metadata, store, service
- * tier, n, the token limit). What no dialect knows counts as "<dialect>.<name>", or inside the message,
- * part or tool it belongs to. Key order, white space, escapes and number spellings have vanished: the
- * parser decoded strings, and numbers and JSON subtrees are hashed in their canonical form (base/json.h).
+ * docs/formats/key.md (stream, stream options, end-user and safety identifiers, metadata, store,
+ * service tier, n, the token limit). What no dialect knows counts as "<dialect>.<name>", or inside
+ * the message, part or tool it belongs to. Key order, white space, escapes and number spellings
+ * have vanished: the parser decoded strings, and numbers and JSON subtrees are hashed in their
+ * canonical form (base/json.h).
  *
- * Values are framed so that no two values have the same bytes: a tag, then strings with their length,
- * lists with an end mark, a part's fields behind a mask that says which are there. Media count by what
- * they decode to, tool-call ids by the order in which they first appear, the arguments of a tool call as
- * JSON where they are JSON. A dialect is no member: the same conversation in Chat, Messages and Responses
- * has one key.
+ * Values are framed so that no two values have the same bytes: a tag, then strings with their
+ * length, lists with an end mark, a part's fields behind a mask that says which are there. Media
+ * count by what they decode to, tool-call ids by the order in which they first appear, the
+ * arguments of a tool call as JSON where they are JSON. A dialect is no member: the same
+ * conversation in Chat, Messages and Responses has one key.
  *
- * Member digests answer "why was this no hit" without text: two requests of one tenant can be compared
- * name by name. They are keyed, so they tell nothing without the secret. Names are ours, or, where a
- * client chose one, shown only if they look like an identifier.
+ * Member digests answer "why was this no hit" without text: two requests of one tenant can be
+ * compared name by name. They are keyed, so they tell nothing without the secret. Names are ours,
+ * or, where a client chose one, shown only if they look like an identifier.
  *
- * Order is by name with numbers as numbers ("messages[2]" before "messages[10]"), so that "the first
- * difference" is the first a reader would name. Beyond LR_MEMBERS_MAX the rest is one member.
+ * Order is by name with numbers as numbers ("messages[2]" before "messages[10]"), so that "the
+ * first difference" is the first a reader would name. Beyond LR_MEMBERS_MAX the rest is one member.
  *
- * Blocks are for routing, not for identity: a chain of 64-bit hashes over the tools and then each leading
- * message. Two requests share the first k of them when they share that much of their prompt.
+ * Blocks are for routing, not for identity: a chain of 64-bit hashes over the tools and then each
+ * leading message. Two requests share the first k of them when they share that much of their
+ * prompt.
  *
- * Tried and dropped: hashing the sorted canonical JSON of the body (one dialect only, and no answer to
- * "which member differs"); a tree over each message's parts (members are what people name).
+ * Considered and dropped: hashing the sorted canonical JSON of the body (one dialect only, and no answer
+ * to "which member differs"); a tree over each message's parts (members are what people name).
  */
 #include "answer/answer.h"
 
 #include <stdlib.h>
 
 #define LR_MEMBERS_MAX 512
-#define NAME_MAX_ 48
-#define SHOWN_MAX 32            /* bytes of a client's name that may be shown */
-#define JSON_MAX LR_GIB(1)      /* canonical form of one subtree; bodies are no larger (http.body-max) */
-#define SORT_STACK 16           /* extras sorted without the arena */
-#define INSERTION_MAX 64        /* members sorted by insertion: they come nearly sorted */
-#define B64_IN 12288            /* characters decoded at a time: 9 KiB, whole chunks of BLAKE3 */
-#define KEY_VERSION "larder-key-1"
+#define NAME_MAX_      48
+#define SHOWN_MAX      32        /* bytes of a client's name that may be shown */
+#define JSON_MAX       LR_GIB(1) /* canonical form of one subtree; no body is larger */
+#define SORT_STACK     16        /* extras sorted without the arena */
+#define INSERTION_MAX  64        /* members sorted by insertion: they come nearly sorted */
+#define B64_IN         12288     /* characters decoded at a time: 9 KiB, whole chunks of BLAKE3 */
+#define KEY_VERSION    "larder-key-1"
 
 /* ---- feeding a hash: small fields are gathered, long ones go straight in ---- */
 
@@ -223,7 +225,8 @@ static int feed_extras(struct work *w, const struct lr_extra *list)
     return 0;
 }
 
-/* Decodes up to B64_IN characters of standard base64 (a multiple of 4); the bytes written, or -1. */
+/* Decodes up to B64_IN characters of standard base64 (a multiple of 4); the bytes written, or -1.
+ */
 static int decode_some(const uint8_t *p, size_t n, uint8_t *out)
 {
     int made = 0;
@@ -381,7 +384,8 @@ static int feed_arguments(struct work *w, struct lr_str text)
     return feed_json(w, v);
 }
 
-/* A subtree that only its own dialect understands (an unknown part, tool, format): tagged with it. */
+/* A subtree that only its own dialect understands (an unknown part, tool, format): tagged with it.
+ */
 static int feed_own(struct work *w, const struct lr_json *v)
 {
     feed_u8(&w->sink, v != NULL);
@@ -624,7 +628,8 @@ static int add_inputs(struct work *w, size_t only)
 }
 
 /* In an order that is nearly the sorted one. */
-static int gather(struct work *w, size_t only, const struct lr_key_header *headers, size_t n_headers)
+static int gather(struct work *w, size_t only, const struct lr_key_header *headers,
+                  size_t n_headers)
 {
     const struct lr_request *r = w->r;
     LR_TRY(add_extras(w));
@@ -816,8 +821,8 @@ int lr_key_input(const struct lr_request *r, size_t index, const uint8_t secret[
     return rc;
 }
 
-int lr_key_differ(const struct lr_key_member *a, size_t na, const struct lr_key_member *b, size_t nb,
-                  char out[48])
+int lr_key_differ(const struct lr_key_member *a, size_t na, const struct lr_key_member *b,
+                  size_t nb, char out[48])
 {
     size_t i = 0, k = 0;
     while (i < na || k < nb) {

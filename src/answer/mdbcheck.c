@@ -6,42 +6,42 @@
  *   main tree   name -> tree (root, depth, counts), for each named database
  *   pages       header 16 | offsets of nodes, growing up | free | nodes, growing down
  *
- * LMDB maps its file and follows the page numbers and offsets it finds there; a flipped bit in one of
- * them is a wild read or a failed assertion, and either ends the process. So the whole structure is walked
- * once before LMDB opens it: every page that can be reached carries its own number and one known type,
- * every offset and node lies within its page, nodes fill their page exactly as LMDB packs them, keys
- * ascend, depths and counts agree with what the tree says about itself, no page is reached twice, and no
- * page is both in use and free. Contents of documents are not read (their sums are checked at each
- * load): a big document costs its first page, a small one its leaf.
+ * LMDB maps its file and follows the page numbers and offsets it finds there; a flipped bit in one
+ * of them is a wild read or a failed assertion, and either ends the process. So the whole structure
+ * is walked once before LMDB opens it: every page that can be reached carries its own number and
+ * one known type, every offset and node lies within its page, nodes fill their page exactly as LMDB
+ * packs them, keys ascend, depths and counts agree with what the tree says about itself, no page is
+ * reached twice, and no page is both in use and free. Contents of documents are not read (their
+ * sums are checked at each load): a big document costs its first page, a small one its leaf.
  *
- * Only what our files hold is accepted: no duplicates, no fixed-size leaves, 64-bit, 4 KiB to 64 KiB
- * pages. Anything else is damage, or a foreign file.
+ * Only what our files hold is accepted: no duplicates, no fixed-size leaves, 64-bit, 4 KiB to 64
+ * KiB pages. Anything else is damage, or a foreign file.
  *
- * Cost: one pread a page of the trees, one bit a page of memory. Trees are walked in the order of their
- * keys, which is no order on disk: the kernel is asked to read the file ahead, all of it.
+ * Cost: one pread a page of the trees, one bit a page of memory. Trees are walked in the order of
+ * their keys, which is no order on disk: the kernel is asked to read the file ahead, all of it.
  *
- * Source: the layout as described in LMDB 0.9's own documentation comments (struct MDB_page, MDB_node,
- * MDB_db, MDB_meta); written from that description.
+ * Source: the layout as described in LMDB 0.9's own documentation comments (struct MDB_page,
+ * MDB_node, MDB_db, MDB_meta); written from that description.
  */
 #include "answer/answer_int.h"
 
 #include <fcntl.h>
 
-#define META_MAGIC 0xBEEFC0DEu
+#define META_MAGIC   0xBEEFC0DEu
 #define META_VERSION 1u
-#define META_SIZE 152 /* header, magic to transaction id */
-#define NO_PAGE UINT64_MAX
-#define DEPTH_MAX 32 /* LMDB's own bound on a cursor's stack */
-#define PAGE_MAX 65536u
-#define KEY_MAX 511u
-#define SLACK 4096u /* pages */
-#define HEAD 16u
-#define NODE 8u
+#define META_SIZE    152 /* header, magic to transaction id */
+#define NO_PAGE      UINT64_MAX
+#define DEPTH_MAX    32 /* LMDB's own bound on a cursor's stack */
+#define PAGE_MAX     65536u
+#define KEY_MAX      511u
+#define SLACK        4096u /* pages */
+#define HEAD         16u
+#define NODE         8u
 
 enum { P_BRANCH = 1, P_LEAF = 2, P_OVERFLOW = 4, P_META = 8 };
 enum { NODE_BIG = 1, NODE_DB = 2 };
-/* The free tree's flags: integer keys, and what the file was opened with: not a directory. Others change
- * how LMDB maps the file. */
+/* The free tree's flags: integer keys, and what the file was opened with: not a directory. Others
+ * change how LMDB maps the file. */
 enum { FREE_TREE_FLAGS = 0x8, NO_SUBDIR = 0x4000 };
 enum kind { FREE_TREE, MAIN_TREE, NAMED_TREE };
 
@@ -87,7 +87,8 @@ static struct tree read_tree(const uint8_t *p)
 /* Marks n pages from `page` on; each only once. */
 static int mark(struct check *c, uint64_t page, uint64_t n)
 {
-    LR_FAIL_IF(page < 2 || n == 0 || page > c->last_page || n - 1 > c->last_page - page, LR_ECORRUPT);
+    LR_FAIL_IF(page < 2 || n == 0 || page > c->last_page || n - 1 > c->last_page - page,
+               LR_ECORRUPT);
     for (uint64_t i = page; i < page + n; i++) {
         uint8_t bit = (uint8_t)(1u << (i % 8));
         LR_FAIL_IF(c->seen[i / 8] & bit, LR_ECORRUPT);
@@ -154,8 +155,8 @@ static int cmp_keys(enum kind kind, const struct node *a, const struct node *b)
     return lr_str_cmp(lr_str(a->key, a->key_n), lr_str(b->key, b->key_n));
 }
 
-/* Keys of a page: of a sound length, ascending; the first of a branch stands for "anything less". Nodes
- * fill the page from its end to `upper` without a gap. */
+/* Keys of a page: of a sound length, ascending; the first of a branch stands for "anything less".
+ * Nodes fill the page from its end to `upper` without a gap. */
 static int check_nodes(const struct check *c, enum kind kind, const struct page *pg)
 {
     struct node last = {0};
@@ -183,8 +184,8 @@ static int check_big(struct check *c, const struct node *n, struct tree *sum)
     LR_FAIL_IF(n->child >= c->pages, LR_ECORRUPT);
     LR_TRY(lr_io_pread(c->fd, head, sizeof head, offset_of(c, n->child)));
     LR_FAIL_IF(lr_le64(head) != n->child || lr_le16(head + 10) != P_OVERFLOW, LR_ECORRUPT);
-    uint64_t pages = lr_le32(head + 12), need = ((uint64_t)n->data_n + HEAD + c->page_size - 1) /
-                                                c->page_size;
+    uint64_t pages = lr_le32(head + 12),
+             need = ((uint64_t)n->data_n + HEAD + c->page_size - 1) / c->page_size;
     LR_FAIL_IF(pages < need || need > c->pages - n->child, LR_ECORRUPT);
     sum->overflows += pages;
     return mark(c, n->child, pages);
@@ -232,7 +233,8 @@ static int check_value(struct check *c, enum kind kind, const struct node *n, st
 
 /* ---- trees ---- */
 
-/* The subtree below `number`; `levels` of it are left, its own included. Recursion is bounded by levels. */
+/* The subtree below `number`; `levels` of it are left, its own included. Recursion is bounded by
+ * levels. */
 static int check_page(struct check *c, enum kind kind, uint64_t number, unsigned levels,
                       struct tree *sum)
 {
@@ -284,7 +286,8 @@ static int check_meta(const uint8_t *p, uint64_t number)
 static int check_trees(struct check *c, const uint8_t *meta)
 {
     struct tree free_tree = read_tree(meta + 40), main_tree = read_tree(meta + 88);
-    LR_FAIL_IF((free_tree.flags & ~NO_SUBDIR) != FREE_TREE_FLAGS || main_tree.flags != 0, LR_ECORRUPT);
+    LR_FAIL_IF((free_tree.flags & ~NO_SUBDIR) != FREE_TREE_FLAGS || main_tree.flags != 0,
+               LR_ECORRUPT);
     size_t bits = (size_t)(c->last_page / 8 + 1);
     c->seen = lr_calloc(bits, 1);
     LR_FAIL_IF(!c->seen, LR_ENOMEM);
@@ -314,8 +317,8 @@ static int check_file(struct check *c)
     c->last_page = lr_le64(meta + 136);
     c->txn = lr_le64(meta + 144);
     c->pages = size / c->page_size;
-    /* Pages allocated and given up in one transaction are never written: the file may end before the
-     * last page by as many, free ones all. */
+    /* Pages allocated and given up in one transaction are never written: the file may end before
+     * the last page by as many, free ones all. */
     LR_FAIL_IF(c->last_page < 1 || c->last_page / 2 > c->pages + SLACK, LR_ECORRUPT);
     return check_trees(c, meta);
 }

@@ -3,21 +3,24 @@
  *
  *   (prefix, body) --xxh3, secret seed--> shard --> bucket --> record [prefix|body|key|note]
  *
- * A record is only ever believed after both prefix and body have been compared byte for byte, so the
- * table's hash carries no trust and a fast one does. Its seed is random per table: clients cannot aim at a bucket.
+ * A record is only ever believed after both prefix and body have been compared byte for byte, so
+ * the table's hash carries no trust and a fast one does. Its seed is random per table: clients
+ * cannot aim at a bucket.
  *
- * What a record says (this body has that key) is a fact about bytes, not about an answer: it never goes
- * stale by itself. What may change its meaning (credential, headers, config epoch) is in the prefix.
+ * What a record says (this body has that key) is a fact about bytes, not about an answer: it never
+ * goes stale by itself. What may change its meaning (credential, headers, config epoch) is in the
+ * prefix.
  *
- * Records leave under a byte budget by S3-FIFO (evict/): a stream of bodies seen once passes through
- * without touching those that repeat. A record may take at most a quarter of its shard.
+ * Records leave under a byte budget by S3-FIFO (evict/): a stream of bodies seen once passes
+ * through without touching those that repeat. A record may take at most a quarter of its shard.
  *
- * Locks: one mutex a shard, guarding all of it; leaf; held for one table walk and one compare. */
+ * Locks: one mutex a shard, guarding all of it; leaf; held for one table walk and one compare.
+ */
 #include "answer/answer.h"
 #include "evict/evict.h"
 
 #define SHARDS_MAX 8
-#define SHARD_MIN LR_MIB(1) /* below this a table is not worth cutting up */
+#define SHARD_MIN  LR_MIB(1) /* below this a table is not worth cutting up */
 
 struct record {
     struct lr_evict_node node;
@@ -205,7 +208,8 @@ static struct record *make(uint64_t h, struct lr_str prefix, struct lr_str body,
     return r;
 }
 
-void lr_raw_put(struct lr_raw *t, struct lr_str prefix, struct lr_str body, const struct lr_raw_hit *hit)
+void lr_raw_put(struct lr_raw *t, struct lr_str prefix, struct lr_str body,
+                const struct lr_raw_hit *hit)
 {
     uint64_t h = hash(t, prefix, body);
     struct shard *s = shard_of(t, h);

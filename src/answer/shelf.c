@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * answer/shelf.c - the exact shelf: which answers there are, which of them are in memory.
  *
- *            put                    +--------- disk pool (strategy of the options): whose bytes count
- *             |                     |          against bytes_max; a victim leaves the shelf
+ *            put                    +--------- disk pool (strategy of the options): its bytes are
+ *             |                     |          bounded by bytes_max; a victim leaves the shelf
  *             v                     v
  *   [ document ] <-- hot --- [ entry ] --- pending --> [ put ] --> keeper --> LMDB
  *        ^                      ^                                              |
@@ -10,12 +10,12 @@
  *        +-- a victim leaves memory only   <---------------- load -------------+
  *
  * Every stored answer has one entry in memory: digest, times, what is needed to judge a request's
- * conditions, and its place in the pools (152 bytes and a cell). So "surely absent" costs one probe and
- * no I/O, and a hit in memory costs one lock, one probe and a few words.
+ * conditions, and its place in the pools (152 bytes and a cell). So "surely absent" costs one probe
+ * and no I/O, and a hit in memory costs one lock, one probe and a few words.
  *
  * Where a document may be:
  *   hot, pending   just put: the hot pool and the queue both hold a reference
- *   pending        pushed out of the hot pool before its commit: still served, from the queue's reference
+ *   pending        pushed out of the hot pool before its commit: served from the queue's
  *   hot, on disk   the usual hit
  *   on disk        cold: get answers LR_FOUND_COLD and a worker loads it
  *   hot only       no directory, or the commit failed: leaving the hot pool ends it
@@ -23,25 +23,25 @@
  * Conditions (struct lr_ask), in this order; the first that fails names the reason:
  *   dialect        an entry with extras of a dialect is replayed in that dialect only
  *   fewer-choices  n stored choices serve any n' <= n
- *   token-limit    an answer cut by its limit serves that limit only. A finished one serves when there is
- *                  no limit, when the limit is not below the one it was made under, or when its output
- *                  tokens (of all choices: on the safe side) are known and within it
+ *   token-limit    an answer cut by its limit serves that limit only. A finished one serves when
+ *                  there is no limit, when the limit is not below the one it was made under, or
+ *                  when its output tokens (of all choices: on the safe side) are known and fit
  *   max-age        the request wants it younger
- *   expired        past its time to live, and neither stale-while-revalidate nor stale-if-error reaches
+ *   expired        past its time to live, and neither of the stale-* grants reaches
  *
- * The two pools evict at different moments, on purpose. Disk: insert, then evict while over budget, so
- * that a strategy can refuse the newcomer (put says LR_EOVER). Memory: make room first, then insert, so
- * that what was just loaded is there for the request that loaded it, however large.
+ * The two pools evict at different moments, on purpose. Disk: insert, then evict while over budget,
+ * so that a strategy can refuse the newcomer (put says LR_EOVER). Memory: make room first, then
+ * insert, so that what was just loaded is there for the request that loaded it, however large.
  *
- * Cost for the cost-aware strategy, unit: money. The price of the answer where it is known; else the time
- * it took, at 0.0005 a second (50 tokens a second at 10 per million).
+ * Cost for the cost-aware strategy, unit: money. The price of the answer where it is known; else
+ * the time it took, at 0.0005 a second (50 tokens a second at 10 per million).
  *
- * Tenant quota: a put over it first drops the tenant's expired entries (one walk over the index, and none
- * again before the tenant's next expiry), then is refused. Evicting the tenant's own live answers instead
- * was dropped: a client in a loop would cycle its whole quota through the disk.
+ * Tenant quota: a put over it first drops the tenant's expired entries (one walk over the index,
+ * and none again before the tenant's next expiry), then is refused. Evicting the tenant's own live
+ * answers instead was dropped: a client in a loop would cycle its whole quota through the disk.
  *
- * Lock: answer_int.h. One mutex, not shards: under it a hit takes about as long as the two atomic
- * operations of taking it, and one order of eviction stays one order.
+ * Lock: answer_int.h. One mutex, not shards: a hit takes some 50 ns in all (bench/answer.c), and one
+ * order of eviction stays one order.
  */
 #include "answer/answer_int.h"
 
@@ -184,7 +184,8 @@ void lr_shelf_gauges_locked(const struct lr_answer *s)
 
 /* ---- get ---- */
 
-enum lr_found lr_answer_get(struct lr_answer *s, const struct lr_ask *ask, struct lr_answer_hit *out)
+enum lr_found lr_answer_get(struct lr_answer *s, const struct lr_ask *ask,
+                            struct lr_answer_hit *out)
 {
     *out = (struct lr_answer_hit){.reason = ""};
     enum lr_found found = LR_FOUND_NONE;
@@ -260,8 +261,8 @@ static void hot_add(struct lr_answer *s, struct lr_entry *e, struct lr_hot *h, s
 {
     size_t n = weight(doc);
     *h = (struct lr_hot){.e = e, .doc = doc};
-    h->node = (struct lr_evict_node){
-        .key = e->u.node.key, .bytes = (uint32_t)n, .cost = e->u.node.cost};
+    h->node =
+        (struct lr_evict_node){.key = e->u.node.key, .bytes = (uint32_t)n, .cost = e->u.node.cost};
     make_room(s, n);
     e->hot = h;
     s->hot_ops->insert(s->hot_pool, &h->node);
@@ -339,7 +340,8 @@ static float cost_of(const struct lr_doc_meta *m)
     return (float)(m->cost > 0 ? m->cost : (double)m->took_ms / 1000 * COST_PER_SECOND);
 }
 
-static void fill(struct lr_entry *e, const struct lr_doc_meta *m, uint64_t expires_ms, uint64_t bytes)
+static void fill(struct lr_entry *e, const struct lr_doc_meta *m, uint64_t expires_ms,
+                 uint64_t bytes)
 {
     e->created_ms = m->created_ms;
     e->ttl_ms = m->ttl_ms;
@@ -351,10 +353,8 @@ static void fill(struct lr_entry *e, const struct lr_doc_meta *m, uint64_t expir
     e->choices = m->choices;
     e->dialect = m->dialect;
     e->flags = (uint8_t)(LR_E_LIVE | (e->flags & (LR_E_DISK | LR_E_OLD)) | (m->cut ? LR_E_CUT : 0));
-    e->u.node = (struct lr_evict_node){.key = lr_le64(e->key.b),
-                                       .bytes = (uint32_t)bytes,
-                                       .cost = cost_of(m),
-                                       .hits = m->hits};
+    e->u.node = (struct lr_evict_node){
+        .key = lr_le64(e->key.b), .bytes = (uint32_t)bytes, .cost = cost_of(m), .hits = m->hits};
 }
 
 static void admit(struct lr_answer *s, struct lr_entry *e)
@@ -392,7 +392,8 @@ static uint64_t use_with(const struct lr_answer *s, const struct lr_doc_meta *m,
     return used + need;
 }
 
-static int check_quota(struct lr_answer *s, const struct lr_doc_meta *m, uint64_t need, uint64_t max)
+static int check_quota(struct lr_answer *s, const struct lr_doc_meta *m, uint64_t need,
+                       uint64_t max)
 {
     if (!max || use_with(s, m, need) <= max)
         return 0;
@@ -493,8 +494,8 @@ int lr_answer_put(struct lr_answer *s, const struct lr_doc_meta *meta, struct lr
 
 /* ---- open and close ---- */
 
-/* One head of the start-up scan. Entries come in the order of their digests, not of their age: the hits
- * they had seed the strategy instead. */
+/* One head of the start-up scan. Entries come in the order of their digests, not of their age: the
+ * hits they had seed the strategy instead. */
 static int scanned(void *ctx, const struct lr_digest *key, const struct lr_doc_meta *m,
                    uint64_t expires_ms, size_t log_n)
 {
@@ -526,13 +527,14 @@ static int open_pools(struct lr_answer *s, const char *evict)
 
 static int open_disk(struct lr_answer *s, const struct lr_answer_opts *o, struct lr_err *err)
 {
-    /* Twice the budget: pages half full, and two versions of what a transaction changes. Address space,
-     * not disk: the file grows to what is used. */
+    /* Twice the budget: pages half full, and two versions of what a transaction changes. Address
+     * space, not disk: the file grows to what is used. */
     uint64_t map = o->map_max ? o->map_max : s->bytes_max * 2 + LR_MIB(16);
     LR_TRY(lr_disk_open(&s->disk, o->dir, map, err));
     int rc = lr_disk_scan(s->disk, scanned, s);
     if (rc)
-        return lr_err_set(err, rc, o->dir, "reading the stored answers failed: %s", lr_strerror(rc));
+        return lr_err_set(err, rc, o->dir, "reading the stored answers failed: %s",
+                          lr_strerror(rc));
     over_budget(s, NULL);
     return lr_keeper_start(s);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * fuzz/fuzz_doc.c - stored documents: whatever the bytes, decode says yes or no, and what it accepts is
- * written back as a document with the same meaning.
+ * fuzz/fuzz_doc.c - stored documents: whatever the bytes, decode says yes or no, and what it
+ * accepts is written back as a document with the same meaning.
  *
- * The sums would keep a fuzzer out of everything behind them, so the input is tried twice: as it is, and
- * with both sums made right.
+ * The sums would keep a fuzzer out of everything behind them, so the input is tried twice: as it
+ * is, and with both sums made right.
  */
 #include "answer/answer.h"
 

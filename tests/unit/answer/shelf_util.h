@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * answer/shelf_util.h - for the tests of the shelf: keys and logs made from a number, own directories.
+ * answer/shelf_util.h - for the tests of the shelf: keys and logs made from a number, own
+ * directories.
  */
 #ifndef SHELF_UTIL_H
 #define SHELF_UTIL_H

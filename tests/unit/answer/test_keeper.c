@@ -162,8 +162,8 @@ static void path_in(char out[256], const char *dir, const char *name)
     snprintf(out, 256, "%s/%s", dir, name);
 }
 
-/* In a child: whatever the file holds, what is served is right and the process ends well. Returns how
- * many of the answers were there, or -1. */
+/* In a child: whatever the file holds, what is served is right and the process ends well. Returns
+ * how many of the answers were there, or -1. */
 static int serve_in_child(const char *dir)
 {
     pid_t pid = fork();
@@ -567,8 +567,11 @@ static void readers_writers_and_a_deleter_agree(void **state)
     pthread_t t[5];
     void *(*const work[5])(void *) = {writer, writer, reader, reader, deleter};
     make_dir(dir);
-    struct lr_answer_opts o = {.dir = dir, .hot_max = LR_KIB(100), .commit_ns = LR_MS,
-                               .bytes_max = LR_KIB(400), .wall_ms = test_wall};
+    struct lr_answer_opts o = {.dir = dir,
+                               .hot_max = LR_KIB(100),
+                               .commit_ns = LR_MS,
+                               .bytes_max = LR_KIB(400),
+                               .wall_ms = test_wall};
     assert_int_equal(lr_answer_open(&c.s, &o, NULL), 0);
     for (int i = 0; i < 5; i++)
         assert_int_equal(lr_thread_start(&t[i], "crew", work[i], &c), 0);

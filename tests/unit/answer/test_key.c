@@ -43,7 +43,8 @@ static void same(enum lr_dialect_id d, const char *a, enum lr_dialect_id e, cons
         lr_key_differ(x.members, x.n_members, y.members, y.n_members, where);
         fail_msg("differ at %s:\n%s\n%s", where, a, b);
     }
-    assert_int_equal(lr_key_differ(x.members, x.n_members, y.members, y.n_members, where), LR_ENOENT);
+    assert_int_equal(lr_key_differ(x.members, x.n_members, y.members, y.n_members, where),
+                     LR_ENOENT);
     reset();
 }
 
@@ -60,26 +61,34 @@ static void differ(enum lr_dialect_id d, const char *a, const char *b, const cha
     reset();
 }
 
-#define CHAT LR_DIALECT_CHAT
-#define USER "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
-#define BASE "{\"model\":\"m\"," USER "}"
+#define CHAT       LR_DIALECT_CHAT
+#define USER       "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+#define BASE       "{\"model\":\"m\"," USER "}"
 #define WITH(more) "{\"model\":\"m\"," USER "," more "}"
 
 static void the_closed_list_does_not_count(void **state)
 {
     (void)state;
     static const char *const quiet[] = {
-        "\"stream\":true", "\"stream\":true,\"stream_options\":{\"include_usage\":true}",
-        "\"user\":\"u-1\"", "\"safety_identifier\":\"s\"", "\"metadata\":{\"a\":\"b\"}",
-        "\"store\":true", "\"service_tier\":\"flex\"", "\"n\":2", "\"max_tokens\":5",
-        "\"max_completion_tokens\":7", "\"temperature\":null"};
+        "\"stream\":true",
+        "\"stream\":true,\"stream_options\":{\"include_usage\":true}",
+        "\"user\":\"u-1\"",
+        "\"safety_identifier\":\"s\"",
+        "\"metadata\":{\"a\":\"b\"}",
+        "\"store\":true",
+        "\"service_tier\":\"flex\"",
+        "\"n\":2",
+        "\"max_tokens\":5",
+        "\"max_completion_tokens\":7",
+        "\"temperature\":null"};
     for (size_t i = 0; i < LR_COUNT(quiet); i++) {
         char body[300];
         snprintf(body, sizeof body, "{\"model\":\"m\"," USER ",%s}", quiet[i]);
         same(CHAT, BASE, CHAT, body);
     }
     same(LR_DIALECT_MESSAGES, "{\"model\":\"m\",\"max_tokens\":5," USER "}", LR_DIALECT_MESSAGES,
-         "{\"model\":\"m\",\"max_tokens\":9,\"metadata\":{\"user_id\":\"x\"},\"stream\":true," USER "}");
+         "{\"model\":\"m\",\"max_tokens\":9,\"metadata\":{\"user_id\":\"x\"},\"stream\":true," USER
+         "}");
 }
 
 static void every_other_member_counts_and_is_named(void **state)
@@ -115,7 +124,8 @@ static void every_other_member_counts_and_is_named(void **state)
            "messages[0]");
     differ(CHAT, BASE, "{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"hi\"}]}",
            "messages[0]");
-    differ(CHAT, BASE, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\",\"x\":1}]}",
+    differ(CHAT, BASE,
+           "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\",\"x\":1}]}",
            "messages[0]");
 }
 
@@ -135,23 +145,26 @@ static void a_string_is_one_text_part(void **state)
 {
     (void)state;
     same(CHAT, BASE, CHAT,
-         "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":"
+         "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
+         "\"text\":"
          "\"\\u0068i\"}]}]}");
     differ(CHAT, BASE,
-           "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":"
+           "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
+           "\"text\":"
            "\"h\"},{\"type\":\"text\",\"text\":\"i\"}]}]}",
            "messages[0]");
     same(CHAT, WITH("\"stop\":\"x\""), CHAT, WITH("\"stop\":[\"x\"]"));
 }
 
 #define IMAGE(url)                                                                                 \
-    "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\","          \
+    "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\","      \
     "\"image_url\":{\"url\":\"" url "\"}}]}]}"
 
 static void media_count_by_what_they_decode_to(void **state)
 {
     (void)state;
-    same(CHAT, IMAGE("data:image/png;base64,aGVsbG8="), CHAT, IMAGE("data:image/png;base64,aGVsbG8"));
+    same(CHAT, IMAGE("data:image/png;base64,aGVsbG8="), CHAT,
+         IMAGE("data:image/png;base64,aGVsbG8"));
     differ(CHAT, IMAGE("data:image/png;base64,aGVsbG8="), IMAGE("data:image/png;base64,aGVsbG9="),
            "messages[0]");
     differ(CHAT, IMAGE("data:image/png;base64,aGVsbG8="), IMAGE("data:image/gif;base64,aGVsbG8="),
@@ -160,10 +173,13 @@ static void media_count_by_what_they_decode_to(void **state)
 }
 
 #define CALL(id1, args, id2)                                                                       \
-    "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\","     \
-    "\"tool_calls\":[{\"id\":\"" id1 "\",\"type\":\"function\",\"function\":{\"name\":\"f\","            \
-    "\"arguments\":\"" args "\"}},{\"id\":\"z\",\"type\":\"function\",\"function\":{\"name\":\"g\","      \
-    "\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"" id2 "\",\"content\":\"42\"}]}"
+    "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":"             \
+    "\"assistant\","                                                                               \
+    "\"tool_calls\":[{\"id\":\"" id1 "\",\"type\":\"function\",\"function\":{\"name\":\"f\","      \
+    "\"arguments\":\"" args                                                                        \
+    "\"}},{\"id\":\"z\",\"type\":\"function\",\"function\":{\"name\":\"g\","                       \
+    "\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"" id2                          \
+    "\",\"content\":\"42\"}]}"
 
 static void tool_call_ids_count_by_order_of_appearance(void **state)
 {
@@ -186,33 +202,45 @@ static void one_conversation_has_one_key_in_three_dialects(void **state)
 {
     (void)state;
     const char *chat =
-        "{\"model\":\"m\",\"temperature\":0.5,\"messages\":[{\"role\":\"system\",\"content\":\"be kind\"},"
+        "{\"model\":\"m\",\"temperature\":0.5,\"messages\":[{\"role\":\"system\",\"content\":\"be "
+        "kind\"},"
         "{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yes?\"},"
         "{\"role\":\"user\",\"content\":\"two\"}]}";
     same(CHAT, chat, LR_DIALECT_MESSAGES,
-         "{\"model\":\"m\",\"max_tokens\":50,\"temperature\":5e-1,\"system\":\"be kind\",\"messages\":["
-         "{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":[{\"type\":\"text\","
+         "{\"model\":\"m\",\"max_tokens\":50,\"temperature\":5e-1,\"system\":\"be "
+         "kind\",\"messages\":["
+         "{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":[{\"type\":"
+         "\"text\","
          "\"text\":\"yes?\"}]},{\"role\":\"user\",\"content\":\"two\"}]}");
     same(CHAT, chat, LR_DIALECT_RESPONSES,
-         "{\"model\":\"m\",\"temperature\":0.50,\"store\":false,\"instructions\":\"be kind\",\"input\":["
+         "{\"model\":\"m\",\"temperature\":0.50,\"store\":false,\"instructions\":\"be "
+         "kind\",\"input\":["
          "{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":[{\"type\":"
-         "\"output_text\",\"text\":\"yes?\"}]},{\"role\":\"user\",\"content\":[{\"type\":\"input_text\","
+         "\"output_text\",\"text\":\"yes?\"}]},{\"role\":\"user\",\"content\":[{\"type\":\"input_"
+         "text\","
          "\"text\":\"two\"}]}]}");
     same(CHAT,
-         "{\"model\":\"m\",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":\"d\","
-         "\"parameters\":{\"type\":\"object\",\"properties\":{}}}}],\"tool_choice\":\"auto\"," USER "}",
+         "{\"model\":\"m\",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\","
+         "\"description\":\"d\","
+         "\"parameters\":{\"type\":\"object\",\"properties\":{}}}}],\"tool_choice\":\"auto\"," USER
+         "}",
          LR_DIALECT_MESSAGES,
-         "{\"max_tokens\":1,\"tool_choice\":{\"type\":\"auto\"},\"tools\":[{\"input_schema\":{\"properties\":"
-         "{},\"type\":\"object\"},\"description\":\"d\",\"name\":\"f\"}],\"model\":\"m\"," USER "}");
+         "{\"max_tokens\":1,\"tool_choice\":{\"type\":\"auto\"},\"tools\":[{\"input_schema\":{"
+         "\"properties\":"
+         "{},\"type\":\"object\"},\"description\":\"d\",\"name\":\"f\"}],\"model\":\"m\"," USER
+         "}");
 }
 
 static void tool_results_have_one_key_in_two_dialects(void **state)
 {
     (void)state;
     same(CHAT, CALL("a", "{\\\"x\\\":1}", "a"), LR_DIALECT_MESSAGES,
-         "{\"model\":\"m\",\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":"
-         "\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"t1\",\"name\":\"f\",\"input\":{\"x\":1}},"
-         "{\"type\":\"tool_use\",\"id\":\"t2\",\"name\":\"g\",\"input\":{}}]},{\"role\":\"user\",\"content\":["
+         "{\"model\":\"m\",\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{"
+         "\"role\":"
+         "\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"t1\",\"name\":\"f\",\"input\":"
+         "{\"x\":1}},"
+         "{\"type\":\"tool_use\",\"id\":\"t2\",\"name\":\"g\",\"input\":{}}]},{\"role\":\"user\","
+         "\"content\":["
          "{\"type\":\"tool_result\",\"tool_use_id\":\"t1\",\"content\":\"42\"}]}]}");
 }
 
@@ -248,7 +276,8 @@ static void headers_count_under_their_name(void **state)
 static void names_of_clients_show_no_text(void **state)
 {
     (void)state;
-    struct lr_key k = key_in(CHAT, WITH("\"my secret\":1,\"other secret\":2,\"p\\u00e4ss\":3,\"ok-1.x\":4"));
+    struct lr_key k =
+        key_in(CHAT, WITH("\"my secret\":1,\"other secret\":2,\"p\\u00e4ss\":3,\"ok-1.x\":4"));
     const char *want[] = {"chat.?0", "chat.?1", "chat.?2", "chat.ok-1.x"};
     for (size_t i = 0; i < LR_COUNT(want); i++)
         assert_string_equal(k.members[i].name, want[i]);
@@ -301,7 +330,8 @@ static void inputs_have_keys_of_their_own(void **state)
 {
     (void)state;
     struct lr_request *one = parse(LR_DIALECT_EMBEDDING, "{\"model\":\"e\",\"input\":\"b\"}");
-    struct lr_request *two = parse(LR_DIALECT_EMBEDDING, "{\"input\":[\"a\",\"b\",[1,2]],\"model\":\"e\"}");
+    struct lr_request *two =
+        parse(LR_DIALECT_EMBEDDING, "{\"input\":[\"a\",\"b\",[1,2]],\"model\":\"e\"}");
     struct lr_request *dim =
         parse(LR_DIALECT_EMBEDDING, "{\"model\":\"e\",\"input\":\"b\",\"dimensions\":8}");
     struct lr_digest x, y, z, t;
@@ -389,16 +419,26 @@ static void spell(struct lr_rng *r, struct lr_buf *b, const struct lr_json *v)
 }
 
 static const char *const rich[] = {
-    "{\"model\":\"m-1\",\"messages\":[{\"role\":\"system\",\"content\":\"sys \\u00e9\"},{\"role\":\"user\","
-    "\"name\":\"bob\",\"content\":[{\"type\":\"text\",\"text\":\"look\"},{\"type\":\"image_url\",\"image_url\":"
-    "{\"url\":\"https://e.org/i.png\",\"detail\":\"low\"}}],\"odd\":{\"b\":1,\"a\":[1,2.50]}},{\"role\":"
-    "\"assistant\",\"tool_calls\":[{\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":"
-    "\"{\\\"q\\\": 1}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"r\"}],\"tools\":[{\"type\":"
-    "\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\",\"properties\":{\"q\":{\"type\":"
-    "\"integer\",\"minimum\":0}},\"required\":[\"q\"]}}}],\"temperature\":0.7,\"top_p\":1,\"seed\":42,\"stop\":"
-    "[\"a\",\"b\"],\"logit_bias\":{\"50256\":-100,\"11\":5},\"zeta\":1,\"alpha\":{\"y\":[],\"x\":{}}}",
-    "{\"model\":\"c\",\"max_tokens\":100,\"system\":[{\"type\":\"text\",\"text\":\"s\"}],\"messages\":[{\"role\":"
-    "\"user\",\"content\":\"hello\"}],\"top_k\":5,\"temperature\":1,\"stop_sequences\":[\"x\"],\"thinking\":"
+    "{\"model\":\"m-1\",\"messages\":[{\"role\":\"system\",\"content\":\"sys "
+    "\\u00e9\"},{\"role\":\"user\","
+    "\"name\":\"bob\",\"content\":[{\"type\":\"text\",\"text\":\"look\"},{\"type\":\"image_url\","
+    "\"image_url\":"
+    "{\"url\":\"https://e.org/"
+    "i.png\",\"detail\":\"low\"}}],\"odd\":{\"b\":1,\"a\":[1,2.50]}},{\"role\":"
+    "\"assistant\",\"tool_calls\":[{\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":"
+    "\"f\",\"arguments\":"
+    "\"{\\\"q\\\": "
+    "1}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"r\"}],\"tools\":[{\"type\":"
+    "\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\",\"properties\":{"
+    "\"q\":{\"type\":"
+    "\"integer\",\"minimum\":0}},\"required\":[\"q\"]}}}],\"temperature\":0.7,\"top_p\":1,\"seed\":"
+    "42,\"stop\":"
+    "[\"a\",\"b\"],\"logit_bias\":{\"50256\":-100,\"11\":5},\"zeta\":1,\"alpha\":{\"y\":[],\"x\":{}"
+    "}}",
+    "{\"model\":\"c\",\"max_tokens\":100,\"system\":[{\"type\":\"text\",\"text\":\"s\"}],"
+    "\"messages\":[{\"role\":"
+    "\"user\",\"content\":\"hello\"}],\"top_k\":5,\"temperature\":1,\"stop_sequences\":[\"x\"],"
+    "\"thinking\":"
     "{\"type\":\"enabled\",\"budget_tokens\":1024}}"};
 static const enum lr_dialect_id rich_dialect[] = {LR_DIALECT_CHAT, LR_DIALECT_MESSAGES};
 
@@ -468,11 +508,12 @@ static void the_worked_example_holds(void **state)
     (void)state;
     static const char *const members[3] = {"kind", "messages[0]", "model"};
     static const uint8_t kind[] = {'K', 0};
-    static const uint8_t msg[] = {'M', 2, 0, 0, 0, 0, 0, 0, 0, 0, 'P', 1, 1, 0, 2, 0, 0,
-                                  0,   0, 0, 0, 0, 'h', 'i', 'E', 0, 0, 0, 0, 0, 0, 0, 0};
+    static const uint8_t msg[] = {'M', 2, 0, 0, 0, 0,   0,   0,   0, 0, 'P', 1, 1, 0, 2, 0, 0,
+                                  0,   0, 0, 0, 0, 'h', 'i', 'E', 0, 0, 0,   0, 0, 0, 0, 0};
     static const uint8_t model[] = {'S', 1, 0, 0, 0, 0, 0, 0, 0, 'm'};
-    const struct lr_str values[3] = {
-        {(const char *)kind, sizeof kind}, {(const char *)msg, sizeof msg}, {(const char *)model, sizeof model}};
+    const struct lr_str values[3] = {{(const char *)kind, sizeof kind},
+                                     {(const char *)msg, sizeof msg},
+                                     {(const char *)model, sizeof model}};
     struct lr_key k = key_in(CHAT, BASE);
     struct lr_digest d;
     struct lr_blake3 all;

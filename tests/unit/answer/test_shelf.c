@@ -35,7 +35,10 @@ static const char *reason(struct lr_answer *s, const struct lr_ask *ask)
     struct lr_answer_hit h;
     enum lr_found f = look(s, ask, &h);
     lr_doc_unref(h.doc);
-    return f == LR_FOUND_HIT ? "hit" : f == LR_FOUND_STALE ? "stale" : f == LR_FOUND_COLD ? "cold" : h.reason;
+    return f == LR_FOUND_HIT     ? "hit"
+           : f == LR_FOUND_STALE ? "stale"
+           : f == LR_FOUND_COLD  ? "cold"
+                                 : h.reason;
 }
 
 /* ---- the twin ---- */
@@ -66,7 +69,8 @@ static void twin_check(struct lr_answer *s, const struct twin *t, uint64_t k, bo
     lr_doc_unref(h.doc);
 }
 
-static void twin_step(struct lr_answer *s, struct twin *t, struct lr_rng *r, uint64_t i, bool may_miss)
+static void twin_step(struct lr_answer *s, struct twin *t, struct lr_rng *r, uint64_t i,
+                      bool may_miss)
 {
     uint64_t k = lr_rng_below(r, TWIN_KEYS), what = lr_rng_below(r, 10);
     wall += lr_rng_below(r, 20);
@@ -260,7 +264,8 @@ static void quota_refuses_after_dropping_what_expired(void **state)
     struct lr_doc_meta m = meta_of(0, wall, 100);
     for (uint64_t i = 0; i < 4; i++) {
         m.key = key_of(i);
-        assert_int_equal(lr_answer_put(s, &m, LR_STR("log"), 3 * one, NULL, NULL), i < 3 ? 0 : LR_EOVER);
+        assert_int_equal(lr_answer_put(s, &m, LR_STR("log"), 3 * one, NULL, NULL),
+                         i < 3 ? 0 : LR_EOVER);
     }
     m.key = key_of(1); /* replacing needs no more room */
     assert_int_equal(lr_answer_put(s, &m, LR_STR("new"), 3 * one, NULL, NULL), 0);
@@ -409,7 +414,8 @@ static void the_index_knows_what_it_weighs(void **state)
         put_meta(s, meta_of(k, wall, 1000), 0);
     struct lr_answer_stats st;
     lr_answer_stats(s, &st);
-    print_message("index: %llu bytes an entry\n", (unsigned long long)(st.index_bytes / st.entries));
+    print_message("index: %llu bytes an entry\n",
+                  (unsigned long long)(st.index_bytes / st.entries));
     assert_true(st.entries == 3000 && st.index_bytes / st.entries < 256);
     lr_answer_close(s);
 }
