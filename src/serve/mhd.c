@@ -98,11 +98,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define POOL_BYTES                                                                                 \
-    LR_KIB(32) /* a connection's header and read memory: headers beyond get 431 or 414 */
-#define SWALLOW_MAX                                                                                \
-    LR_MIB(16)               /* body bytes of a refused request read so that its reply is seen     \
-                              */
+/* A connection's memory for the head and for reading: longer heads get 414 or 431. */
+#define POOL_BYTES LR_KIB(32)
+/* Body bytes of a refused request that are read, so that its reply is. */
+#define SWALLOW_MAX LR_MIB(16)
+
 #define PULL_BYTES LR_KIB(2) /* pull's buffer for HTTP/1.0 clients; others use the pool */
 #define URI_SMALL  192       /* longer targets are copied to the heap */
 #define BACKLOG    1024
