@@ -4,7 +4,7 @@
 # tests/fuzz/corpus/DOOR and leave a named test.
 set -eu
 cd "$(dirname "$0")/.."
-command -v clang >/dev/null || { echo "fuzzing needs clang (apt-get install clang)" >&2; exit 1; }
+command -v clang >/dev/null || { echo "fuzzing needs clang (apt-get install clang libclang-rt-14-dev)" >&2; exit 1; }
 CC=clang cmake -S . -B build-fuzz -G Ninja -DLR_FUZZ=ON -DLR_SANITIZE=address,undefined,fuzzer-no-link >/dev/null
 for file in tests/fuzz/fuzz_${1:-*}.c; do
     door=$(basename "$file" .c)

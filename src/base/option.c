@@ -30,7 +30,7 @@
 #include <stdio.h>
 
 #define OPT(type, key, field, def, min, max, when, doc)
-#define RECORD(name, key, doc) static const char key_of_##name[] = key;
+#define RECORD(name, plural, doc) static const char key_of_##name[] = #plural;
 #define FIELD(rec, type, key, field, def, min, max, doc)
 #define RECORD_END(name)
 #include "base/options.def"
@@ -40,7 +40,7 @@ static const struct lr_opt_row rows[] = {
     {LR_OPT_##type, LR_OPT_##when, key,                                                            \
      def,           min,           max,                                                            \
      doc,           NULL,          offsetof(struct lr_config, field)},
-#define RECORD(name, key, doc)
+#define RECORD(name, plural, doc)
 #define FIELD(rec, type, key, field, def, min, max, doc)                                           \
     {LR_OPT_##type, LR_OPT_LIVE,  key,                                                             \
      def,           min,          max,                                                             \
@@ -52,7 +52,7 @@ static const struct lr_opt_row rows[] = {
 /* Row numbers. The odd pairs give FIRST_x the number of the row after it, END_x the one past. */
 enum {
 #define OPT(type, key, field, def, min, max, when, doc)  ROW_##field,
-#define RECORD(name, key, doc)                           FIRST_##name, BEFORE_##name = FIRST_##name - 1,
+#define RECORD(name, plural, doc)                        FIRST_##name, BEFORE_##name = FIRST_##name - 1,
 #define FIELD(rec, type, key, field, def, min, max, doc) ROW_##rec##_##field,
 #define RECORD_END(name)                                 END_##name, LAST_##name = END_##name - 1,
 #include "base/options.def"
@@ -63,11 +63,11 @@ _Static_assert((int)FIRST_upstream <= 64 && LR_COUNT(rows) <= LR_OPT_ROWS_MAX, "
 
 static const struct lr_opt_table tables[] = {
 #define OPT(type, key, field, def, min, max, when, doc)
-#define RECORD(name, key, doc)                                                                     \
+#define RECORD(name, plural, doc)                                                                  \
     {#name,                                                                                        \
-     key,                                                                                          \
+     #plural,                                                                                      \
      doc,                                                                                          \
-     offsetof(struct lr_config, name##s.v),                                                        \
+     offsetof(struct lr_config, plural.v),                                                         \
      sizeof(struct lr_opt_##name),                                                                 \
      rows + FIRST_##name,                                                                          \
      END_##name - FIRST_##name},

@@ -49,7 +49,7 @@ struct lr_list {
 
 /* struct lr_opt_upstream, lr_opt_alias, ...: one struct a record table. */
 #define OPT(type, key, field, def, min, max, when, doc)
-#define RECORD(name, key, doc)                           struct lr_opt_##name {
+#define RECORD(name, plural, doc)                        struct lr_opt_##name {
 #define FIELD(rec, type, key, field, def, min, max, doc) LR_OPT_C_##type field;
 #define RECORD_END(name)                                                                           \
     }                                                                                              \
@@ -58,11 +58,11 @@ struct lr_list {
 
 struct lr_config {
 #define OPT(type, key, field, def, min, max, when, doc) LR_OPT_C_##type field;
-#define RECORD(name, key, doc)                                                                     \
+#define RECORD(name, plural, doc)                                                                  \
     struct {                                                                                       \
         struct lr_opt_##name *v;                                                                   \
         size_t n;                                                                                  \
-    } name##s;
+    } plural;
 #define FIELD(rec, type, key, field, def, min, max, doc)
 #define RECORD_END(name)
 #include "base/options.def"

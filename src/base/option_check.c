@@ -173,8 +173,8 @@ static bool has_upstream(const struct lr_config *c, const char *name)
 static int check_aliases(const struct lr_config *c, struct lr_err *err)
 {
     LR_TRY(check_names(c, "alias", err));
-    for (size_t i = 0; i < c->aliass.n; i++) {
-        const struct lr_opt_alias *a = &c->aliass.v[i];
+    for (size_t i = 0; i < c->aliases.n; i++) {
+        const struct lr_opt_alias *a = &c->aliases.v[i];
         for (size_t k = 0; k < a->upstreams.n; k++) {
             char msg[LR_OPT_SHOW_MAX + 40], shown[LR_OPT_SHOW_MAX];
             if (has_upstream(c, a->upstreams.v[k]))

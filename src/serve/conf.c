@@ -200,9 +200,9 @@ size_t lr_conf_serving(const struct lr_conf *f, struct lr_str model, size_t *idx
                        struct lr_str *sent)
 {
     const struct lr_opt_alias *alias = NULL;
-    for (size_t i = 0; i < f->c->aliass.n && !alias; i++)
-        if (lr_str_is(model, f->c->aliass.v[i].name))
-            alias = &f->c->aliass.v[i];
+    for (size_t i = 0; i < f->c->aliases.n && !alias; i++)
+        if (lr_str_is(model, f->c->aliases.v[i].name))
+            alias = &f->c->aliases.v[i];
     *sent = alias && *alias->model ? lr_strz(alias->model) : model;
     bool named = alias && alias->upstreams.n;
     size_t n = 0;
@@ -240,8 +240,8 @@ double lr_price_of(const struct lr_opt_price *p, const struct lr_usage *u)
 
 const struct lr_opt_category *lr_conf_category(const struct lr_conf *f, struct lr_str name)
 {
-    for (size_t i = 0; i < f->c->categorys.n; i++)
-        if (lr_str_is(name, f->c->categorys.v[i].name))
-            return &f->c->categorys.v[i];
+    for (size_t i = 0; i < f->c->categories.n; i++)
+        if (lr_str_is(name, f->c->categories.v[i].name))
+            return &f->c->categories.v[i];
     return NULL;
 }

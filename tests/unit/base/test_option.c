@@ -69,7 +69,7 @@ static void defaults_are_the_tables_own_and_within_its_bounds(void **state)
     assert_int_equal(c.answer_evict, LR_EVICT_OPT_S3FIFO);
     assert_int_equal(c.route_balance, LR_BALANCE_RENDEZVOUS);
     assert_true(c.route_bound > 1.2499 && c.route_bound < 1.2501);
-    assert_int_equal(c.upstreams.n + c.aliass.n + c.tenants.n + c.categorys.n + c.prices.n, 0);
+    assert_int_equal(c.upstreams.n + c.aliases.n + c.tenants.n + c.categories.n + c.prices.n, 0);
     size_t n;
     const struct lr_opt_table *t = lr_opt_tables(&n);
     for (size_t i = 0; i < n; i++) {
@@ -602,8 +602,8 @@ static void texts_lists_records_and_files_are_bounded(void **state)
         assert_int_equal(parse_text(&c, lr_buf_str(&b), &err), 0);
         assert_int_equal(c.upstreams.v[0].models.n, 4096);
         assert_string_equal(c.upstreams.v[0].models.v[4095], "m4095");
-        assert_int_equal(c.aliass.n, LR_OPT_RECORDS_MAX);
-        assert_string_equal(c.aliass.v[1023].name, "a1023");
+        assert_int_equal(c.aliases.n, LR_OPT_RECORDS_MAX);
+        assert_string_equal(c.aliases.v[1023].name, "a1023");
         lr_config_free(&c);
     }
     /* Each part in turn is one too many. */
