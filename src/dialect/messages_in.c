@@ -240,7 +240,7 @@ static int emit_finish(struct dec *d, const struct lr_json *o)
 
 static const char *const known_message[] = {"id",    "type",        "role",          "content",
                                             "model", "stop_reason", "stop_sequence", "usage",
-                                            NULL};
+                                            "delta", NULL};
 
 /* A message object: of message_start, or the whole body. */
 static int read_message(struct dec *d, const struct lr_json *m)
@@ -300,12 +300,10 @@ static int read_delta(struct dec *d, const struct lr_json *ev)
 
 static int read_message_delta(struct dec *d, const struct lr_json *ev)
 {
-    static const char *const known[] = {"stop_reason", "stop_sequence", NULL};
-    static const char *const known_event[] = {"type", "delta", "usage", NULL};
     const struct lr_json *delta = lr_json_get(ev, "delta");
     LR_TRY(emit_finish(d, delta));
-    LR_TRY(emit_extras(d, LR_SCOPE_TOP, delta, known));
-    LR_TRY(emit_extras(d, LR_SCOPE_TOP, ev, known_event));
+    LR_TRY(emit_extras(d, LR_SCOPE_TOP, delta, known_message));
+    LR_TRY(emit_extras(d, LR_SCOPE_TOP, ev, known_message));
     return emit_usage(d, lr_json_get(ev, "usage"));
 }
 

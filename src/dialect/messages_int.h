@@ -34,6 +34,7 @@ struct lr_messages_enc {
     bool open, shown;       /* a part is open; its content_block_start is written */
     bool redacted;          /* sign is a redacted block's data */
     bool tools, refused;    /* some part was a TOOL_CALL, a REFUSAL */
+    uint32_t extras;        /* seen so far, but for pieces */
     uint32_t blocks;        /* content blocks written, the open one included */
     struct lr_event part;   /* the open part; its texts are id and name below */
     struct lr_usage usage;

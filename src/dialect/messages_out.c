@@ -34,15 +34,30 @@ static void put_type(struct lr_jw *w, const char *type)
     put(w, "type", lr_strz(type));
 }
 
-/* The extras of one scope in a log, as members. */
+static bool is_piece(const struct lr_event *ev)
+{
+    return lr_str_is(ev->a, "citations") || lr_str_is(ev->a, "delta");
+}
+
+/* Does a log hold an extra of this scope and name? */
+static bool has_extra(struct lr_str log, enum lr_extra_scope scope, struct lr_str name)
+{
+    struct lr_event ev;
+    while (lr_event_next(&log, &ev) == 1)
+        if (ev.type == LR_EV_EXTRA && ev.sub == scope && lr_str_eq(ev.a, name))
+            return true;
+    return false;
+}
+
+/* The extras of one scope in a log, as members; of one name the last one counts. */
 static int put_extras(struct lr_jw *w, struct lr_str log, enum lr_extra_scope scope)
 {
     struct lr_event ev;
     int rc;
     while ((rc = lr_event_next(&log, &ev)) == 1) {
-        bool piece = scope == LR_SCOPE_PART &&
-                     (lr_str_is(ev.a, "citations") || lr_str_is(ev.a, "delta"));
-        if (ev.type != LR_EV_EXTRA || ev.sub != scope || piece)
+        if (ev.type != LR_EV_EXTRA || ev.sub != scope || (scope == LR_SCOPE_PART && is_piece(&ev)))
+            continue;
+        if (has_extra(log, scope, ev.a))
             continue;
         lr_jw_key_str(w, ev.a);
         lr_jw_raw(w, ev.b);
@@ -61,7 +76,7 @@ static int put_usage(struct lr_jw *w, const struct lr_usage *u, struct lr_str ex
     put_u64(w, "cache_creation_input_tokens", written);
     put_u64(w, "cache_read_input_tokens", cached);
     put_u64(w, "output_tokens", u->output);
-    if (u->reasoning) {
+    if (u->reasoning && !has_extra(extras, LR_SCOPE_USAGE, LR_STR("output_tokens_details"))) {
         lr_jw_key(w, "output_tokens_details");
         lr_jw_obj(w);
         put_u64(w, "thinking_tokens", u->reasoning);
@@ -121,6 +136,7 @@ static bool foreign(const struct lr_event *part)
 /* ---- writing: streamed ------------------------------------------------------------------------ */
 
 #define HOLD_MAX LR_MIB(64) /* bytes of one block, or of all extras */
+#define EXTRAS_MAX 4096     /* of one answer: each is held against the ones behind it */
 
 #define BUFFERS 13
 
@@ -252,8 +268,6 @@ static int send_citations(struct lr_messages_enc *s, struct lr_str list, struct 
         return LR_EOVER;
     lr_arena_init(&a, room);
     int rc = lr_json_parse(&a, list, NULL, &v, NULL);
-    if (!rc && !lr_json_is(v, LR_JSON_ARRAY))
-        rc = LR_ECORRUPT;
     for (const struct lr_json *c = rc ? NULL : v->child; c && !rc; c = c->next) {
         struct lr_jw w = open_delta(s, "citations_delta");
         lr_jw_key(&w, "citation");
@@ -274,11 +288,6 @@ static int send_piece(struct lr_messages_enc *s, const struct lr_event *ev, stru
     lr_jw_key(&w, "delta");
     lr_jw_raw(&w, ev->b);
     return send(s, &w, "content_block_delta", out);
-}
-
-static bool is_piece(const struct lr_event *ev)
-{
-    return lr_str_is(ev->a, "citations") || lr_str_is(ev->a, "delta");
 }
 
 /* content_block_start, once. */
@@ -387,6 +396,7 @@ static int on_extra(struct lr_messages_enc *s, const struct lr_encoder_opts *o,
     switch ((enum lr_extra_scope)ev->sub) {
     case LR_SCOPE_TOP:
     case LR_SCOPE_USAGE:
+        LR_FAIL_IF(s->extras++ >= EXTRAS_MAX, LR_EOVER);
         return lr_event_append(s->begun || is_late(ev->a) ? &s->late : &s->early, ev);
     case LR_SCOPE_EVENT: {
         char name[64];
@@ -403,6 +413,7 @@ static int on_extra(struct lr_messages_enc *s, const struct lr_encoder_opts *o,
             LR_TRY(show(s, o, out));
             return send_piece(s, ev, out);
         }
+        LR_FAIL_IF(!is_piece(ev) && s->extras++ >= EXTRAS_MAX, LR_EOVER);
         return lr_event_append(&s->block, ev);
     default:
         return 0;
@@ -531,36 +542,6 @@ static int put_citations(struct lr_jw *w, struct lr_str log)
     return rc;
 }
 
-/* A block of an unknown type: as it started, but with the input that was streamed into it. */
-static int put_other(struct lr_jw *w, const struct block *b)
-{
-    if (!b->text.n) {
-        lr_jw_raw(w, b->part.b);
-        return 0;
-    }
-    struct lr_arena a;
-    struct lr_json *v;
-    size_t room;
-    if (lr_mul_over(b->part.b.n, 64, &room) || lr_add_over(room, LR_KIB(64), &room))
-        return LR_EOVER;
-    lr_arena_init(&a, room);
-    int rc = lr_json_parse(&a, b->part.b, NULL, &v, NULL);
-    if (!rc) {
-        lr_jw_obj(w);
-        for (const struct lr_json *m = v->child; m; m = m->next) {
-            if (lr_str_is(m->key, "input"))
-                continue;
-            lr_jw_key_str(w, m->key);
-            lr_jw_raw(w, m->raw);
-        }
-        lr_jw_key(w, "input");
-        lr_jw_raw(w, b->text);
-        lr_jw_end(w);
-    }
-    lr_arena_free(&a);
-    return rc;
-}
-
 /* Arguments as an object: what the model wrote may be none, and then the text is all we can show. */
 static int put_input(struct lr_jw *w, struct lr_str args)
 {
@@ -583,6 +564,35 @@ static int put_input(struct lr_jw *w, struct lr_str args)
         rc = 0;
         lr_jw_obj(w);
         put(w, "_raw", args);
+        lr_jw_end(w);
+    }
+    lr_arena_free(&a);
+    return rc;
+}
+
+/* A block of an unknown type: as it started, but with the input that was streamed into it. */
+static int put_other(struct lr_jw *w, const struct block *b)
+{
+    if (!b->text.n) {
+        lr_jw_raw(w, b->part.b);
+        return 0;
+    }
+    struct lr_arena a;
+    struct lr_json *v;
+    size_t room;
+    if (lr_mul_over(b->part.b.n, 64, &room) || lr_add_over(room, LR_KIB(64), &room))
+        return LR_EOVER;
+    lr_arena_init(&a, room);
+    int rc = lr_json_parse(&a, b->part.b, NULL, &v, NULL);
+    if (!rc) {
+        lr_jw_obj(w);
+        for (const struct lr_json *m = v->child; m; m = m->next) {
+            if (lr_str_is(m->key, "input"))
+                continue;
+            lr_jw_key_str(w, m->key);
+            lr_jw_raw(w, m->raw);
+        }
+        rc = put_input(w, b->text);
         lr_jw_end(w);
     }
     lr_arena_free(&a);

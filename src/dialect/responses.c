@@ -935,12 +935,28 @@ static int write_quiet(struct to *t)
     return leave_out(t, r->extra);
 }
 
+/* The client's members with this model, which a stored prompt may have left out. */
+static void write_own(const struct lr_request *r, struct lr_str model, struct lr_buf *out)
+{
+    struct lr_jw w;
+    lr_jw_init(&w, out);
+    lr_jw_obj(&w);
+    put_str(&w, "model", model);
+    for (const struct lr_json *m = r->root->child; m; m = m->next) {
+        if (lr_str_is(m->key, "model"))
+            continue;
+        lr_jw_key_str(&w, m->key);
+        lr_jw_raw(&w, m->raw);
+    }
+    lr_jw_end(&w);
+}
+
 static int write(const struct lr_request *r, struct lr_str model, uint64_t default_max_tokens,
                  struct lr_buf *out, struct lr_buf *dropped, struct lr_err *err)
 {
     (void)default_max_tokens; /* the limit is optional here */
     if (r->dialect == LR_DIALECT_RESPONSES) {
-        lr_write_same(r, model, out);
+        write_own(r, model, out);
         return 0;
     }
     struct to t = {.r = r, .dropped = dropped, .err = err, .msg = -1};

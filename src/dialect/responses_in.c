@@ -143,11 +143,12 @@ static int open_part(struct dec *d, uint64_t item, uint64_t piece, struct lr_eve
 static int read_content(struct dec *d, uint64_t item, uint64_t piece, struct lr_str id,
                         const struct lr_json *p)
 {
-    static const char *const known[] = {"type", "text", "refusal", "logprobs", NULL};
+    const struct lr_json *notes = lr_json_get(p, "annotations");
     bool refusal = lr_str_is(text(p, "type"), "refusal");
     struct lr_event ev = {.sub = refusal ? LR_PART_REFUSAL : LR_PART_TEXT, .a = id};
     LR_TRY(open_part(d, item, piece, ev));
-    LR_TRY(emit_extras(d, LR_SCOPE_PART, p, known));
+    if (lr_json_is(notes, LR_JSON_ARRAY) && notes->n)
+        LR_TRY(emit_extra(d, LR_SCOPE_PART, LR_STR("annotations"), notes));
     LR_TRY(emit_logprobs(d, lr_json_get(p, "logprobs")));
     LR_TRY(emit_delta(d, text(p, refusal ? "refusal" : "text")));
     return end_part(d);
@@ -202,15 +203,23 @@ static int end_call(struct dec *d, const struct lr_json *item)
 
 static const char *const known_message[] = {"type", "id", "status", "role", "content", NULL};
 
-/* Are all its pieces of types we know? */
+/* Are all its pieces of types we know, without other members? */
 static bool plain_message(const struct lr_json *item)
 {
+    static const char *const known[] = {"type", "text", "refusal", "logprobs", "annotations", NULL};
     if (!lr_str_is(text(item, "type"), "message"))
         return false;
     for (const struct lr_json *p = first_of(item, "content"); p; p = p->next) {
         struct lr_str type = text(p, "type");
         if (!lr_str_is(type, "output_text") && !lr_str_is(type, "refusal"))
             return false;
+        for (const struct lr_json *m = p->child; m; m = m->next) {
+            const char *const *k = known;
+            while (*k && !lr_str_is(m->key, *k))
+                k++;
+            if (!*k && !lr_json_is_void(m->raw))
+                return false;
+        }
     }
     return true;
 }
