@@ -119,6 +119,37 @@ static void unknown_deltas_have_no_whole_form(void **state)
     lr_buf_free(&out);
 }
 
+/* Found by fuzz_sse: each of these made a body that is no JSON, or has a member twice. */
+static void odd_streams_give_sound_bodies(void **state)
+{
+    (void)state;
+#define SERVER_TOOL                                                                                \
+    "data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":"               \
+    "\"server_tool_use\",\"input\":{}}}\n\ndata: {\"type\":\"content_block_delta\",\"index\":0,"     \
+    "\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{oops\"}}\n\n"
+    static const char *const streams_odd[] = {
+        START SERVER_TOOL STOP_REASON "data: {\"type\":\"message_stop\"}\n\n",
+        START "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"id\":\"x\","
+              "\"x\":1},\"x\":2,\"usage\":{\"output_tokens_details\":{\"thinking_tokens\":3,\"y\":1}}}\n\n"
+              "data: {\"type\":\"message_stop\"}\n\n",
+    };
+    for (size_t i = 0; i < 2 * LR_COUNT(streams_odd); i++) {
+        struct lr_buf log, out;
+        struct lr_err err = {0};
+        lr_buf_init(&log, MAX);
+        lr_buf_init(&out, MAX);
+        assert_int_equal(decode(D, true, lr_strz(streams_odd[i / 2]), 0, &log, &err), 0);
+        assert_int_equal(encode(D, i & 1, false, lr_buf_str(&log), &out), 0);
+        struct lr_buf again;
+        lr_buf_init(&again, MAX);
+        if (decode(D, i & 1, lr_buf_str(&out), 0, &again, &err)) /* refuses members said twice */
+            fail_msg("%zu: %s in %.*s", i, err.msg, LR_FMT(lr_buf_str(&out)));
+        lr_buf_free(&again);
+        lr_buf_free(&log);
+        lr_buf_free(&out);
+    }
+}
+
 /* ---- requests --------------------------------------------------------------------------------- */
 
 #define HEAD "{\"model\":\"m\",\"max_tokens\":9,"
@@ -326,6 +357,7 @@ int main(void)
         cmocka_unit_test(golden_bytes_come_out),
         cmocka_unit_test(broken_streams_are_refused_in_words),
         cmocka_unit_test(unknown_deltas_have_no_whole_form),
+        cmocka_unit_test(odd_streams_give_sound_bodies),
         cmocka_unit_test(requests_read_as_written_down),
         cmocka_unit_test(wrong_types_are_named_by_path),
         cmocka_unit_test(state_and_hosted_tools_bypass),
