@@ -25,7 +25,7 @@ static const char *const raw_headers[] = {
 
 /* ---- headers ---- */
 
-static void find_credential(struct lr_req *r)
+struct lr_str lr_req_credential(const struct lr_req *r)
 {
     struct lr_str auth = lr_conn_header(r->conn, "authorization");
     if (auth.n > 7 && strncasecmp(auth.p, "bearer ", 7) == 0)
@@ -34,7 +34,7 @@ static void find_credential(struct lr_req *r)
         auth = lr_conn_header(r->conn, "x-api-key");
     if (!auth.n)
         auth = lr_conn_header(r->conn, "api-key");
-    r->credential = auth;
+    return auth;
 }
 
 /* The part of a hint that traces may keep. */
@@ -179,7 +179,7 @@ static int collect_key_headers(struct lr_req *r)
 static enum lr_step find_tenant(struct lr_req *r)
 {
     const struct lr_config *c = r->conf->c;
-    find_credential(r);
+    r->credential = lr_req_credential(r);
     if (lr_tenants_find(r->serve->tenants, r->credential, r->wall_ms, c->keys_proof, &r->tenant))
         return lr_req_fail(r, 401, "invalid_api_key",
                            "this gateway does not know the API key, or it was revoked");
@@ -247,6 +247,8 @@ enum lr_step lr_room_parse(struct lr_req *r)
     enum lr_step step = find_tenant(r);
     if (step != LR_STEP_NEXT)
         return step;
+    if (r->dialect == LR_DIALECT_NONE && lr_models_own(r))
+        return LR_STEP_DONE;
     take_hint(r, "x-larder-program", r->hints.program, sizeof r->hints.program);
     take_hint(r, "x-larder-parent", r->hints.parent, sizeof r->hints.parent);
     take_hint(r, "x-larder-tool", r->hints.tool, sizeof r->hints.tool);

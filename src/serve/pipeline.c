@@ -178,7 +178,8 @@ void lr_req_wake(struct lr_reader *reader)
 
 static int begin(struct lr_conn *conn)
 {
-    struct lr_serve *s = lr_conn_ctx(conn);
+    const struct lr_entrance *entrance = lr_conn_ctx(conn);
+    struct lr_serve *s = entrance->serve;
     struct lr_req *r = lr_new(struct lr_req);
     if (r)
         r->rec = lr_new(struct lr_record);
@@ -191,6 +192,7 @@ static int begin(struct lr_conn *conn)
     }
     lr_conn_set_user(conn, r);
     r->serve = s;
+    r->admin_door = entrance->admin;
     r->conn = conn;
     r->conf = lr_serve_conf(s);
     r->start_ns = r->stamp_ns = lr_clock_mono_ns();
@@ -275,6 +277,7 @@ static void record(struct lr_req *r)
             }
         }
     }
+    lr_tally_add(r->serve->tally, rec);
     lr_traces_add(r->serve->traces, rec);
 }
 

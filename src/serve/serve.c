@@ -97,7 +97,7 @@ static int read_pem(const char *path, struct lr_buf *b, struct lr_err *err)
 }
 
 static int open_door(struct lr_serve *s, struct lr_door **out, const char *const *listen, size_t n,
-                     struct lr_err *err)
+                     struct lr_entrance *entrance, struct lr_err *err)
 {
     const struct lr_config *c = s->conf->c;
     struct lr_buf cert, key;
@@ -115,7 +115,7 @@ static int open_door(struct lr_serve *s, struct lr_door **out, const char *const
             .tls_cert = lr_buf_str(&cert),
             .tls_key = lr_buf_str(&key),
             .ops = &lr_pipeline_ops,
-            .ctx = s,
+            .ctx = entrance,
         };
         rc = lr_door_open(out, &o, err);
     }
@@ -141,6 +141,8 @@ static int open_stores(struct lr_serve *s, struct lr_err *err)
     LR_TRY(lr_answer_open(&s->answer, &ao, err));
     LR_TRY(lr_raw_open(&s->raw, c->answer_hot_bytes / 4));
     LR_TRY(lr_traces_open(&s->traces, (size_t)c->trace_requests, c->trace_file, err));
+    LR_TRY(lr_tally_open(&s->tally));
+    LR_TRY(lr_sessions_open(&s->sessions));
     return 0;
 }
 
@@ -169,6 +171,8 @@ int lr_serve_open(struct lr_serve **out, const struct lr_serve_opts *opts, struc
     s->opts = *opts;
     s->opts.config = NULL;
     s->started_ms = lr_clock_wall_ms();
+    s->front = (struct lr_entrance){s, false};
+    s->back = (struct lr_entrance){s, true};
     pthread_mutex_init(&s->conf_mu, NULL);
     int rc = lr_conf_make(&s->conf, opts->config, NULL, opts, 1, err);
     if (!rc && !(s->dir = lr_strndup(opts->dir, strlen(opts->dir))))
@@ -184,10 +188,10 @@ int lr_serve_open(struct lr_serve **out, const struct lr_serve_opts *opts, struc
     const struct lr_config *c = s->conf ? s->conf->c : NULL;
     if (!rc && *c->admin_listen) {
         const char *one[] = {c->admin_listen};
-        rc = open_door(s, &s->admin_door, one, 1, err);
+        rc = open_door(s, &s->admin_door, one, 1, &s->back, err);
     }
     if (!rc)
-        rc = open_door(s, &s->door, (const char *const *)c->listen.v, c->listen.n, err);
+        rc = open_door(s, &s->door, (const char *const *)c->listen.v, c->listen.n, &s->front, err);
     if (rc) {
         lr_serve_close(s);
         return rc;
@@ -244,6 +248,7 @@ void lr_serve_close(struct lr_serve *s)
     if (!s)
         return;
     uint64_t drain = s->conf ? s->conf->c->http_drain * LR_MS : 0;
+    atomic_store(&s->draining, true);
     if (s->door)
         lr_door_close(s->door, drain);
     if (s->admin_door)
@@ -258,6 +263,8 @@ void lr_serve_close(struct lr_serve *s)
     lr_answer_close(s->answer);
     lr_raw_close(s->raw);
     lr_traces_close(s->traces);
+    lr_tally_close(s->tally);
+    lr_sessions_close(s->sessions);
     lr_tenants_close(s->tenants);
     lr_conf_unref(s->conf);
     pthread_mutex_destroy(&s->conf_mu);

@@ -14,6 +14,7 @@
 #include "dialect/dialect.h"
 #include "net/net.h"
 #include "route/route.h"
+#include "serve/admin.h"
 #include "serve/door.h"
 #include "serve/flight.h"
 #include "serve/serve.h"
@@ -63,6 +64,8 @@ int lr_keys_load(const char *path, uint8_t salt[32], struct lr_key_row **rows, s
                  struct lr_err *err);
 /* The deployment's secret (32 bytes, <dir>/secret, 0600). */
 const uint8_t *lr_tenants_secret(const struct lr_tenants *);
+/* Managed: the id of the tenant of this name, whether it has keys or not. */
+uint64_t lr_tenants_named(const struct lr_tenants *, struct lr_str name);
 
 /* ---- configuration snapshots (conf.c) ---- */
 
@@ -189,12 +192,19 @@ struct lr_serve {
     struct lr_pool *pool;
     struct lr_timers *timers;
     struct lr_traces *traces;
+    struct lr_tally *tally;
+    struct lr_sessions *sessions;
     struct lr_door *door, *admin_door;
+    struct lr_entrance {
+        struct lr_serve *serve;
+        bool admin;
+    } front, back; /* what the doors give each exchange: which of them it came in by */
     struct lr_timer tick;
     char admin_key[72];
     uint64_t started_ms;
     /* answer.regenerate: when a key was last answered; hash of the key -> 32 bits of it, 32 of seconds */
     atomic_uint_fast64_t recent[4096];
+    atomic_bool draining; /* no longer ready */
     atomic_bool closing;
     atomic_uint attempts; /* producers alive */
 };
@@ -223,6 +233,7 @@ struct lr_req {
     enum lr_room room;
     struct lr_buf body;
     int body_rc;
+    bool admin_door; /* came in by admin.listen */
     struct lr_record *rec;
     struct lr_hints hints;
 
@@ -279,6 +290,9 @@ struct lr_req {
     bool first_sent, replied, ended, streaming;
     struct lr_usage usage;
 
+    /* the operator's door */
+    struct lr_admin admin;
+
     /* error: any room */
     int err_status;
     const char *err_code; /* static */
@@ -308,6 +322,8 @@ enum lr_step lr_room_route(struct lr_req *);  /* run.c */
 enum lr_step lr_room_run(struct lr_req *);    /* run.c */
 enum lr_step lr_room_send(struct lr_req *);   /* send.c */
 void lr_room_begin(struct lr_req *);          /* parse.c: Host, Origin, sizes; fills err */
+/* The bare key: of authorization (Bearer), x-api-key or api-key; empty when there is none. */
+struct lr_str lr_req_credential(const struct lr_req *);
 
 /* embed.c: an EMBEDDING request is answered item by item. run: NEXT with a flight for what is unknown,
  * DONE with the whole answer in r->events. body: the upstream's request. merge: the flight's events in
@@ -376,11 +392,8 @@ void lr_probe_tick(struct lr_serve *s, uint64_t now_ns);
 bool lr_guard_host(const struct lr_conf *, struct lr_str host);
 bool lr_guard_origin(const struct lr_conf *, struct lr_str origin, struct lr_str host);
 
-/* admin.c, ui.c, metrics.c: answer at once, on the event thread or through the pool. True when the path
- * is theirs; then they have replied or handed on. */
+/* admin.c: is the path the operator's? (GET /v1/models: see lr_models_own) */
 bool lr_admin_path(struct lr_str path);
 enum lr_step lr_admin_handle(struct lr_req *r); /* replies, or waits for a worker and is called again */
-/* metrics.c: appends all metrics in Prometheus text format 0.0.4; returns out's rc. */
-int lr_metrics_write(struct lr_serve *, const struct lr_conf *, struct lr_buf *out);
 
 #endif

@@ -321,6 +321,13 @@ static void identify(const struct lr_tenants *t, const char *kind, struct lr_str
     memcpy(out->secret, d + 8, 32);
 }
 
+uint64_t lr_tenants_named(const struct lr_tenants *t, struct lr_str name)
+{
+    struct lr_tenant who;
+    identify(t, "tenant", name, &who);
+    return who.id;
+}
+
 int lr_tenants_find(struct lr_tenants *t, struct lr_str credential, uint64_t now_ms, uint64_t proof_ms,
                     struct lr_tenant *out)
 {

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * serve/explain.c - what became of one request, in words and numbers; the recent ones; the trace export.
+ *
+ *   record (trace.c) -> rooms and times, outcome, reason in words, proof, upstream, money
+ *   against another  -> the first key member where the two differ
+ *
+ * Two requests of one tenant are compared by the keyed digests of their key members: the name of the
+ * first that differs comes out ("messages[3]", "temperature"), never its value, and nothing at all
+ * across tenants, whose digests are keyed differently. A request that the raw shortcut answered was
+ * never taken apart: the members of the newest record with the same key stand in for its own.
+ */
+#include "serve/serve_int.h"
+
+#include <stdio.h>
+
+#define REQUESTS_MAX 1000
+#define REQUESTS_USUAL 50
+#define TRACE_MAX 16384 /* records copied at once: 25 MB */
+
+static void number(struct lr_jw *w, const char *key, uint64_t v)
+{
+    lr_jw_key(w, key);
+    lr_jw_u64(w, v);
+}
+
+static void real(struct lr_jw *w, const char *key, double v)
+{
+    lr_jw_key(w, key);
+    lr_jw_real(w, v);
+}
+
+static void words(struct lr_jw *w, const char *key, const char *v)
+{
+    lr_jw_key(w, key);
+    lr_jw_strz(w, v);
+}
+
+static void truth(struct lr_jw *w, const char *key, bool v)
+{
+    lr_jw_key(w, key);
+    lr_jw_bool(w, v);
+}
+
+/* ---- reasons ---- */
+
+static const struct {
+    const char *reason, *text;
+} meanings[] = {
+    {"exact", "an identical request was answered before, and its answer is still fresh"},
+    {"new", "no stored answer has this key"},
+    {"expired", "the stored answer is past its time to live"},
+    {"cold", "the stored answer had left while it was being read from disk"},
+    {"corrupt", "the stored answer failed its checksum and was thrown away"},
+    {"fewer-choices", "the stored answer has fewer choices than were asked for"},
+    {"token-limit", "the stored answer was cut by another token limit, or is longer than this one allows"},
+    {"dialect", "the stored answer holds what this dialect cannot say"},
+    {"max-age", "the stored answer is older than cache-control: max-age allows"},
+    {"temperature", "a temperature above 0 asks for variety; see answer.variety and categories"},
+    {"choices", "several choices without a seed ask for variety; see answer.variety and categories"},
+    {"no-cache", "cache-control: no-cache asked for a fresh answer"},
+    {"no-store", "cache-control: no-store, or a category that is not stored"},
+    {"unproven", "this credential has not succeeded upstream within keys.proof"},
+    {"regenerate", "the same request again so soon is taken as a wish for another answer"},
+    {"off", "the exact shelf is off (answer.exact)"},
+    {"partial", "some inputs of the batch were known, the others were asked upstream"},
+    {"path", "this path passes through unread"},
+    {"stale-while-revalidate", "an expired answer was served while a fresh one is fetched"},
+    {"stale-if-error", "an expired answer was served because every upstream failed"},
+    {"previous-response", "it refers to state that the upstream holds: passed through"},
+    {"conversation", "it refers to state that the upstream holds: passed through"},
+    {"background", "it starts background work upstream: passed through"},
+    {"stored-prompt", "it uses a prompt stored upstream: passed through"},
+    {"hosted-tool", "it uses a tool that runs upstream: passed through"},
+    {"file-id", "it names a file that the upstream holds: passed through"},
+    {"container", "it uses a container upstream: passed through"},
+    {"mcp", "it uses tool servers from upstream: passed through"},
+    {"audio-out", "it asks for audio: passed through"},
+    {"item-reference", "it refers to items that the upstream holds: passed through"},
+    {"no_model", "no model is attached; only stored answers are served"},
+    {"model_not_found", "no upstream serves this model"},
+    {"limit_reached", "the tenant has reached a limit"},
+    {"invalid_api_key", "the API key is unknown or revoked"},
+    {"overloaded", "a queue was full; the request was shed"},
+    {"upstream_unreachable", "no upstream could be reached"},
+    {"upstream_incomplete", "the upstream broke its answer off"},
+};
+
+static const char *meaning(const char *reason)
+{
+    struct lr_str head = lr_str(reason, strcspn(reason, ":"));
+    for (size_t i = 0; i < LR_COUNT(meanings); i++)
+        if (lr_str_is(head, meanings[i].reason))
+            return meanings[i].text;
+    if (lr_str_starts(head, LR_STR("upstream-")))
+        return "the upstream refused it with this status";
+    return "";
+}
+
+/* ---- one request ---- */
+
+static void write_brief(struct lr_jw *w, const struct lr_record *c)
+{
+    char hex[33] = "";
+    words(w, "request_id", c->id);
+    number(w, "at_ms", c->wall_ms);
+    words(w, "cache", lr_outcome_name((enum lr_outcome)c->outcome));
+    words(w, "shelf", c->shelf ? "exact" : "none");
+    words(w, "reason", c->reason);
+    number(w, "status", (uint64_t)(c->status > 0 ? c->status : 0));
+    words(w, "model", c->model);
+    words(w, "upstream", c->upstream);
+    words(w, "dialect", c->dialect ? lr_dialect_name((enum lr_dialect_id)c->dialect) : "");
+    truth(w, "stream", c->stream);
+    words(w, "tenant_name", c->tenant_name);
+    if (c->keyed)
+        lr_hex(c->key.b, 16, hex);
+    words(w, "entry", hex);
+    truth(w, "stored", c->stored);
+    number(w, "first_us", c->first_ns / LR_US);
+    number(w, "total_us", c->total_ns / LR_US);
+    number(w, "ms_saved", c->ms_saved);
+    number(w, "tokens_in", c->usage.input);
+    number(w, "tokens_out", c->usage.output);
+    real(w, "money_saved", c->money_saved);
+    real(w, "money_spent", c->money_spent);
+}
+
+static void write_rooms(struct lr_jw *w, const struct lr_record *c)
+{
+    lr_jw_key(w, "rooms");
+    lr_jw_arr(w);
+    for (int i = 0; i < LR_ROOM_N; i++) {
+        lr_jw_obj(w);
+        words(w, "room", lr_room_name((enum lr_room)i));
+        real(w, "us", (double)c->room_ns[i] / 1e3);
+        lr_jw_end(w);
+    }
+    lr_jw_end(w);
+}
+
+static void write_price(struct lr_req *r, struct lr_jw *w, const struct lr_record *c)
+{
+    const struct lr_opt_price *p = lr_conf_price(r->conf, lr_strz(c->model));
+    lr_jw_key(w, "price");
+    if (!p) {
+        lr_jw_null(w); /* unknown: tokens only */
+        return;
+    }
+    lr_jw_obj(w);
+    words(w, "model", p->model);
+    words(w, "date", p->date);
+    real(w, "input", p->input);
+    real(w, "cached_input", p->cached_input);
+    real(w, "output", p->output);
+    words(w, "currency", p->currency);
+    words(w, "per", "million tokens");
+    lr_jw_end(w);
+}
+
+/* The members of its key, or those of the newest request with the same key. */
+static int members_of(struct lr_req *r, const struct lr_record *c, struct lr_record *stand_in)
+{
+    *stand_in = (struct lr_record){.n_members = 0};
+    if (c->n_members)
+        return 0;
+    return c->keyed ? lr_traces_by_key(r->serve->traces, &c->key, stand_in) : LR_ENOENT;
+}
+
+static void write_difference(struct lr_req *r, struct lr_jw *w, const struct lr_record *a,
+                             const struct lr_record *b)
+{
+    struct lr_record a2, b2;
+    char name[48] = "";
+    const char *verdict = "differ";
+    int ra = members_of(r, a, &a2), rb = members_of(r, b, &b2);
+    const struct lr_record *ma = a->n_members ? a : &a2, *mb = b->n_members ? b : &b2;
+    if (a->tenant != b->tenant)
+        verdict = "other-tenant";
+    else if (a->keyed && b->keyed && lr_digest_eq(&a->key, &b->key))
+        verdict = "same-key";
+    else if (ra || rb)
+        verdict = "forgotten";
+    else if (lr_key_differ(ma->members, ma->n_members, mb->members, mb->n_members, name))
+        verdict = "same-members";
+    words(w, "verdict", verdict);
+    words(w, "first_difference", name);
+    lr_free(a2.members);
+    lr_free(b2.members);
+}
+
+static bool find(struct lr_req *r, struct lr_str id, struct lr_record *out)
+{
+    char *z = lr_arena_strz(&r->arena, id);
+    int rc = z ? lr_traces_find(r->serve->traces, z, out) : LR_ENOMEM;
+    if (rc == LR_ENOENT)
+        lr_admin_fail(r, 404, "not_found",
+                      "this request is not remembered: a wrong id, or %llu others came after it "
+                      "(trace.requests)",
+                      (unsigned long long)r->conf->c->trace_requests);
+    else if (rc)
+        lr_admin_fail(r, 503, "out_of_memory", "no memory for the record");
+    return rc == 0;
+}
+
+static void write_explained(struct lr_req *r, struct lr_jw *w, const struct lr_record *c,
+                            const struct lr_record *other)
+{
+    lr_jw_init(w, &r->out);
+    lr_jw_obj(w);
+    write_brief(w, c);
+    words(w, "meaning", meaning(c->reason));
+    words(w, "choice", c->choice);
+    number(w, "tries", c->tries);
+    words(w, "category", c->category);
+    words(w, "tag", c->tag);
+    words(w, "program", c->hints.program);
+    words(w, "parent", c->hints.parent);
+    words(w, "tool", c->hints.tool);
+    number(w, "age_ms", c->age_ms);
+    number(w, "body_bytes", c->body_bytes);
+    number(w, "text_bytes", c->text_bytes);
+    number(w, "cached_input", c->usage.cached_input);
+    number(w, "key_members", c->n_members);
+    write_rooms(w, c);
+    write_price(r, w, c);
+    lr_jw_key(w, "against");
+    if (other) {
+        lr_jw_obj(w);
+        words(w, "request_id", other->id);
+        words(w, "cache", lr_outcome_name((enum lr_outcome)other->outcome));
+        write_difference(r, w, c, other);
+        lr_jw_end(w);
+    } else {
+        lr_jw_null(w);
+    }
+    lr_jw_end(w);
+}
+
+void lr_verb_explain(struct lr_req *r)
+{
+    struct lr_record c, other;
+    struct lr_jw w;
+    struct lr_str against = lr_admin_param(r, "against");
+    if (!find(r, r->admin.arg, &c))
+        return;
+    if (!against.n || find(r, against, &other)) {
+        write_explained(r, &w, &c, against.n ? &other : NULL);
+        if (against.n)
+            lr_free(other.members);
+    }
+    lr_free(c.members);
+}
+
+/* ---- many ---- */
+
+static struct lr_record *recent(struct lr_req *r, uint64_t usual, uint64_t max, size_t *n)
+{
+    uint64_t limit = usual;
+    if (!lr_admin_number(r, "limit", max, &limit))
+        return NULL;
+    if (limit > r->conf->c->trace_requests + 1)
+        limit = r->conf->c->trace_requests + 1; /* the ring holds one record at least */
+    struct lr_record *v = lr_calloc((size_t)limit + 1, sizeof *v);
+    if (v)
+        *n = lr_traces_recent(r->serve->traces, v, (size_t)limit);
+    else
+        lr_admin_fail(r, 503, "out_of_memory", "no memory for the records");
+    return v;
+}
+
+void lr_verb_requests(struct lr_req *r)
+{
+    struct lr_jw w;
+    size_t n;
+    struct lr_record *v = recent(r, REQUESTS_USUAL, REQUESTS_MAX, &n);
+    if (!v)
+        return;
+    lr_jw_init(&w, &r->out);
+    lr_jw_obj(&w);
+    lr_jw_key(&w, "requests");
+    lr_jw_arr(&w);
+    for (size_t i = 0; i < n; i++) {
+        lr_jw_obj(&w);
+        write_brief(&w, &v[i]);
+        lr_jw_end(&w);
+    }
+    lr_jw_end(&w);
+    lr_jw_end(&w);
+    lr_free(v);
+}
+
+/* Oldest first, as a trace file has them. */
+void lr_verb_trace(struct lr_req *r)
+{
+    size_t n;
+    struct lr_record *v = recent(r, TRACE_MAX, TRACE_MAX, &n);
+    if (!v)
+        return;
+    r->admin.type = "application/jsonl";
+    while (n > 0 && lr_trace_line(&v[n - 1], &r->out) == 0)
+        n--;
+    lr_free(v); /* a full buffer is seen by the caller */
+}
