@@ -135,12 +135,19 @@ void lr_write_same(const struct lr_request *r, struct lr_str model, struct lr_bu
     struct lr_jw w;
     lr_jw_init(&w, out);
     lr_jw_obj(&w);
+    bool named = false;
     for (const struct lr_json *m = r->root->child; m; m = m->next) {
         lr_jw_key_str(&w, m->key);
-        if (lr_str_is(m->key, "model"))
+        if (lr_str_is(m->key, "model")) {
             lr_jw_str(&w, model);
-        else
+            named = true;
+        } else {
             lr_jw_raw(&w, m->raw);
+        }
+    }
+    if (!named) { /* a stored prompt may have brought it */
+        lr_jw_key(&w, "model");
+        lr_jw_str(&w, model);
     }
     lr_jw_end(&w);
 }

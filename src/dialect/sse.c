@@ -59,6 +59,7 @@ static int field(struct lr_sse *s, struct lr_str line)
 static int end_line(struct lr_sse *s, struct lr_str line, lr_sse_fn fn, void *ctx)
 {
     static const char bom[] = "\xEF\xBB\xBF";
+    LR_FAIL_IF(line.n > s->max, LR_EOVER); /* also where it was never buffered: splits do not matter */
     if (!s->begun && lr_str_starts(line, lr_str(bom, 3)))
         line = lr_str(line.p + 3, line.n - 3);
     s->begun = true;

@@ -98,11 +98,19 @@ static void an_event_over_the_bound_is_refused(void **state)
     (void)state;
     struct lr_buf out;
     lr_buf_init(&out, 4096);
-    assert_int_equal(read_all(LR_STR("data: 0123456789\n\n"), 0, 10, &out), 0);
-    assert_int_equal(read_all(LR_STR("data: 01234567890\n\n"), 0, 10, &out), LR_EOVER);
-    assert_int_equal(read_all(LR_STR("data: 01234\ndata: 56789\n\n"), 0, 10, &out), LR_EOVER);
-    /* A line without an end is held no further than the bound. */
-    assert_int_equal(read_all(LR_STR(":0123456789012345"), 3, 10, &out), LR_EOVER);
+    static const struct {
+        const char *bytes;
+        int rc;
+    } rows[] = {
+        {"data: 0123456789\n\n", 0},
+        {"data: 01234567890\n\n", LR_EOVER},
+        {"data: 01234567\ndata: 0123456\n\n", 0},
+        {"data: 01234567\ndata: 01234567\n\n", LR_EOVER},
+        {":0123456789012345", LR_EOVER}, /* a line without an end is held no further */
+    };
+    for (size_t i = 0; i < LR_COUNT(rows); i++)
+        for (size_t step = 0; step < 20; step++)
+            assert_int_equal(read_all(lr_strz(rows[i].bytes), step, 16, &out), rows[i].rc);
     lr_buf_free(&out);
 }
 
