@@ -58,6 +58,10 @@ int lr_disk_heads(struct lr_disk *d, size_t n, const struct lr_digest *keys,
                   struct lr_doc_meta *metas, bool *ok);
 /* The write transaction, in one thread. After an error: abort. commit ends it either way. */
 int lr_disk_begin(struct lr_disk *d);
+/* Whether n puts of `bytes` in all may go into the map now, leaving what deletes need: else LR_EOVER. */
+int lr_disk_room(struct lr_disk *d, size_t n, uint64_t bytes);
+/* Pages of the map, 4 KiB each or more. */
+uint64_t lr_disk_pages(const struct lr_disk *d);
 int lr_disk_put(struct lr_disk *d, const struct lr_doc *doc);
 int lr_disk_del(struct lr_disk *d, const struct lr_digest *key);
 int lr_disk_note(struct lr_disk *d, const struct lr_digest *key, uint32_t hits,
@@ -165,6 +169,8 @@ struct lr_keeper {
     struct lr_op *head, **tail;
     size_t n_puts, puts_max;
     uint64_t put_bytes;         /* of documents that only the queue may hold */
+    size_t batch_ops;           /* of one transaction, after the size of the map */
+    uint64_t batch_bytes;
     uint64_t commit_ns, due_ns; /* monotonic: when the batch must go */
     uint64_t seq_in, seq_out;   /* operations queued, finished */
     uint64_t waiters;           /* in lr_answer_flush: no waiting for company */

@@ -24,8 +24,8 @@
  * return. No read-ahead (MDB_NORDAHEAD): lookups are random. Commits are durable when they return
  * (no MDB_NOSYNC).
  *
- * Considered and dropped: MDB_WRITEMAP (a stray write of ours would reach the file); hit counts inside
- * the document (each count rewrites a whole answer).
+ * Considered and dropped: MDB_WRITEMAP (a stray write of ours would reach the file); hit counts
+ * inside the document (each count rewrites a whole answer).
  */
 #include "answer/answer_int.h"
 
@@ -44,6 +44,11 @@
 #define INLINE_MAX   2000u /* larger values get pages of their own (just below half a page) */
 #define NODE         48u   /* LMDB's node, our key and alignment */
 #define PATH_MAX_    4096
+
+#define PAGES_PER_PUT 6 /* leaves copied or split, a started page of its own, a share of branches  \
+                         */
+#define RESERVE 8 /* one page in so many is left to deletes: they copy pages before they free any  \
+                   */
 
 struct lr_disk {
     MDB_env *env;
@@ -365,6 +370,46 @@ int lr_disk_heads(struct lr_disk *d, size_t n, const struct lr_digest *keys,
 }
 
 /* ---- writing ---- */
+
+uint64_t lr_disk_pages(const struct lr_disk *d)
+{
+    MDB_envinfo info;
+    MDB_stat st;
+    /* Neither can fail on an open environment. */
+    (void)mdb_env_info(d->env, &info);
+    (void)mdb_env_stat(d->env, &st);
+    return info.me_mapsize / st.ms_psize;
+}
+
+/* Adds up the free pages that the next transaction may take: those the newest one freed are not yet
+ * among them. Database 0 is LMDB's own list: transaction -> count, pages. */
+static int free_pages(struct lr_disk *d, uint64_t newest, uint64_t *out)
+{
+    MDB_txn *txn;
+    MDB_cursor *c;
+    MDB_val k, v;
+    LR_TRY(read_begin(d, &txn));
+    int rc = MDB(mdb_cursor_open(txn, 0, &c));
+    if (!rc) {
+        while ((rc = MDB(mdb_cursor_get(c, &k, &v, MDB_NEXT))) == 0)
+            if (lr_le64(k.mv_data) < newest)
+                *out += lr_le64(v.mv_data);
+        mdb_cursor_close(c);
+    }
+    mdb_txn_abort(txn);
+    return rc == LR_ENOENT ? 0 : rc;
+}
+
+int lr_disk_room(struct lr_disk *d, size_t n, uint64_t bytes)
+{
+    MDB_envinfo info;
+    LR_TRY(MDB(mdb_env_info(d->env, &info)));
+    uint64_t pages = lr_disk_pages(d), left = pages - info.me_last_pgno - 1;
+    uint64_t need = bytes / PAGE + n * PAGES_PER_PUT + pages / RESERVE;
+    if (left < need)
+        LR_TRY(free_pages(d, info.me_last_txnid, &left));
+    return left < need ? LR_EOVER : 0;
+}
 
 int lr_disk_begin(struct lr_disk *d)
 {

@@ -66,7 +66,7 @@ void lr_keeper_push_locked(struct lr_answer *s, struct lr_op *op)
 /* A list of operations, in order. */
 struct batch {
     struct lr_op *head, **tail;
-    size_t n;
+    size_t n, n_puts;
     uint64_t bytes; /* of documents */
 };
 
@@ -76,13 +76,14 @@ static void batch_add(struct batch *b, struct lr_op *op)
     *b->tail = op;
     b->tail = &op->next;
     b->n++;
+    b->n_puts += op->put;
     b->bytes += op->put ? put_of(op)->doc->log.n : 0;
 }
 
 static void take_locked(struct lr_keeper *k, struct batch *b)
 {
     *b = (struct batch){.tail = &b->head};
-    while (k->head && b->n < BATCH_OPS && b->bytes < BATCH_BYTES) {
+    while (k->head && b->n < k->batch_ops && b->bytes < k->batch_bytes) {
         struct lr_op *op = k->head;
         k->head = op->next;
         batch_add(b, op);
@@ -100,6 +101,8 @@ static int write_op(struct lr_disk *d, struct lr_op *op)
 
 static int write_batch(struct lr_disk *d, const struct batch *b)
 {
+    if (b->n_puts)
+        LR_TRY(lr_disk_room(d, b->n_puts, b->bytes));
     LR_TRY(lr_disk_begin(d));
     for (struct lr_op *op = b->head; op; op = op->next) {
         int rc = write_op(d, op);
@@ -130,6 +133,33 @@ static void give_up_locked(struct lr_answer *s, uint64_t want, struct batch *now
     }
 }
 
+/* Deletes what is in `now`, a transaction's worth at a time; frees what is gone. What could not be
+ * deleted is queued with the other deletes. */
+static int delete_all(struct lr_answer *s, struct batch *now)
+{
+    int rc = 0;
+    while (now->head) {
+        struct batch some = {.tail = &some.head};
+        while (now->head && some.n < s->k.batch_ops) {
+            struct lr_op *op = now->head;
+            now->head = op->next;
+            batch_add(&some, op);
+        }
+        if (!rc)
+            rc = write_batch(s->disk, &some);
+        pthread_mutex_lock(&s->mu);
+        for (struct lr_op *op = some.head, *next; op; op = next) {
+            next = op->next;
+            if (rc)
+                lr_keeper_push_locked(s, op);
+            else
+                lr_index_recycle(&s->ix, entry_of(op));
+        }
+        pthread_mutex_unlock(&s->mu);
+    }
+    return rc;
+}
+
 static int make_space(struct lr_answer *s, const struct batch *b)
 {
     struct batch now = {.tail = &now.head};
@@ -139,20 +169,9 @@ static int make_space(struct lr_answer *s, const struct batch *b)
     lr_shelf_gauges_locked(s);
     pthread_mutex_unlock(&s->mu);
     LR_LOG_EVERY(10 * LR_SEC, LR_LOG_WARN, "answer", "event=map_full evicted=%zu", now.n);
-    int rc = now.n ? write_batch(s->disk, &now) : LR_EOVER;
-    if (!rc)
-        rc = lr_disk_turn(s->disk);
-    pthread_mutex_lock(&s->mu);
-    while (now.head) {
-        struct lr_op *op = now.head;
-        now.head = op->next;
-        if (rc)
-            lr_keeper_push_locked(s, op); /* with the other deletes, later */
-        else
-            lr_index_recycle(&s->ix, entry_of(op));
-    }
-    pthread_mutex_unlock(&s->mu);
-    return rc;
+    LR_FAIL_IF(!now.n, LR_EOVER);
+    LR_TRY(delete_all(s, &now));
+    return lr_disk_turn(s->disk);
 }
 
 static int write_or_make_space(struct lr_answer *s, const struct batch *b)
@@ -375,6 +394,12 @@ void lr_keeper_init(struct lr_answer *s)
 
 int lr_keeper_start(struct lr_answer *s)
 {
+    /* A delete copies two or three pages before it frees any, and what one transaction frees only
+     * the second after it may use: so two batches of deletes fit what lr_disk_room keeps for them.
+     */
+    uint64_t pages = lr_disk_pages(s->disk);
+    s->k.batch_ops = pages / 64 < BATCH_OPS ? (size_t)(pages / 64) + 1 : BATCH_OPS;
+    s->k.batch_bytes = pages * 4096 / 16 < BATCH_BYTES ? pages * 4096 / 16 : BATCH_BYTES;
     LR_TRY(lr_thread_start(&s->k.thread, "keeper", keep_to_the_end, s));
     s->k.started = true;
     return 0;
