@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* A copy of the arguments: a reload parses them again. */
@@ -55,6 +56,17 @@ static void reload(struct lr_serve *s, const struct lr_cli *cli)
     else
         lr_log(LR_LOG_INFO, "serve", "event=reloaded");
     lr_free(again.argv);
+}
+
+/* One descriptor a connection: take what the hard limit grants. */
+static void raise_descriptors(void)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+        l.rlim_cur = l.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &l))
+            lr_log(LR_LOG_DEBUG, "serve", "event=descriptors_kept");
+    }
 }
 
 static void stop_at_once(int sig)
@@ -103,6 +115,7 @@ int lr_cmd_serve(struct lr_cli *cli)
         lr_free(c);
         return 1;
     }
+    raise_descriptors();
     struct lr_serve_opts o = {
         .config = c,
         .dir = dir,

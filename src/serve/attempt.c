@@ -63,8 +63,9 @@ struct lr_attempt {
     struct lr_buf keep_log;
     struct lr_keep_note note;
 
-    pthread_mutex_t mu; /* guards the four below */
+    pthread_mutex_t mu; /* guards the five below */
     bool net_active, cancelled, full, paused;
+    unsigned rooms; /* how often room() was called */
 };
 
 /* ---- flight callbacks (under the flight's lock) ---- */
@@ -84,6 +85,7 @@ static void room(void *producer)
     struct lr_attempt *a = producer;
     pthread_mutex_lock(&a->mu);
     a->full = false;
+    a->rooms++;
     if (a->paused && a->net_active)
         lr_net_resume(a->serve->net, &a->net);
     a->paused = false;
@@ -172,14 +174,23 @@ struct lr_reader *lr_attempt_keep(struct lr_attempt *a)
 
 /* ---- events ---- */
 
+static unsigned rooms_so_far(struct lr_attempt *a)
+{
+    pthread_mutex_lock(&a->mu);
+    unsigned n = a->rooms;
+    pthread_mutex_unlock(&a->mu);
+    return n;
+}
+
 static void push(struct lr_attempt *a, const struct lr_event *ev)
 {
+    unsigned before = rooms_so_far(a);
     int rc = lr_flight_push(a->flight, ev, lr_clock_mono_ns());
     if (rc == LR_EBUSY) { /* taken, but the log is full: stop the upstream until room() */
         pthread_mutex_lock(&a->mu);
-        a->full = true;
+        a->full = a->rooms == before; /* else a reader was quicker than this line */
         pthread_mutex_unlock(&a->mu);
-    } else if (rc == LR_ENOMEM) {
+    } else if (rc == LR_ENOMEM || rc == LR_EOVER) {
         a->broken = true; /* an event is missing: nobody may take the rest for whole */
     }
 }

@@ -8,12 +8,13 @@
  *
  * Idea. The log is one growing buffer of whole events; a reader is an offset. While the log is
  * within its bound nothing is ever dropped from it, so whoever joins reads the answer from its
- * first byte. When an event does not fit, the flight is closed to joiners and the front is trimmed
- * to the slowest reader; if that is not enough the producer is told LR_EBUSY and called back (room)
- * when a quarter of the bound is free. Trimming only moves `start`; bytes are moved down when half
- * of the buffer is gone, so a byte is moved at most once for each byte that goes: the buffer stays
- * under twice the bound plus one event. One event larger than the bound (up to EVENT_MAX) is let in
- * when nothing else is in the log, so that no answer is impossible to pass.
+ * within its bound nothing is ever dropped from it, so whoever joins reads the answer from its
+ * reader; if that is not enough the producer is told LR_EBUSY, and called back (room) when a quarter
+ * of the bound is free. The event that was one too many is in the log all the same: a producer
+ * cannot always stop between two events (one read of a socket decodes to several, a whole body to
+ * all at once), so the bound is soft by what it produces before it stops, and hard at BURST_MAX
+ * beyond. Trimming only moves `start`; bytes are moved down when half of the buffer is gone, so a
+ * byte is moved at most once for each byte that goes.
  *
  * Lives. refs = attached readers + 1 until finish. A flight is unlinked and freed by whoever drops
  * the last one; `released` is called with no lock held. Live readers are attached and not dropped;
@@ -49,7 +50,7 @@
 #include <assert.h>
 
 #define BUCKETS     1024                        /* of joinable flights; a power of two */
-#define EVENT_MAX   LR_MIB(64)                  /* one event */
+#define BURST_MAX   LR_MIB(64)                  /* pushed after the producer was told to pause */
 #define HEADERS_MAX LR_KIB(128)                 /* the response headers kept for readers */
 #define ROOMY       (LR_FLIGHT_LOG_MAX / 4 * 3) /* live bytes at which a paused producer goes on */
 
@@ -252,7 +253,7 @@ static struct lr_flight *flight_new(struct lr_flights *t, const struct lr_flight
         f->key = *o->key;
     f->refs = 1; /* the producer's */
     f->background = o->background;
-    lr_buf_init(&f->log, 2 * LR_FLIGHT_LOG_MAX + EVENT_MAX);
+    lr_buf_init(&f->log, 2 * LR_FLIGHT_LOG_MAX + BURST_MAX);
     lr_buf_init(&f->headers, HEADERS_MAX);
     pthread_mutex_init(&f->mu, NULL);
     return f;
@@ -366,27 +367,17 @@ int lr_flight_head(struct lr_flight *f, int status, struct lr_str headers)
     return rc;
 }
 
-/* Takes back the event that was appended last. */
-static void take_back(struct lr_flight *f, size_t len)
+/* The log has just grown beyond its bound: nobody may join any more; what all have read goes. True when
+ * it is still too long, and the producer is to pause. */
+static bool too_long(struct lr_flight *f, uint64_t now_ns)
 {
-    f->log.len = len;
-    f->log.rc = 0;
-}
-
-/* The event at [len, log.len) is one too many: makes it fit, or takes it back. */
-static int make_room(struct lr_flight *f, size_t len, uint64_t now_ns)
-{
-    size_t need = f->log.len - len;
-    take_back(f, len);
     f->trimmed = true;
     trim(f);
-    if (live_bytes(f) && live_bytes(f) + need > LR_FLIGHT_LOG_MAX) {
-        if (!f->wants_room)
-            f->full_ns = now_ns;
-        f->wants_room = true;
-        return LR_EBUSY;
-    }
-    return 0;
+    if (live_bytes(f) <= LR_FLIGHT_LOG_MAX)
+        return false;
+    if (!f->wants_room)
+        f->full_ns = now_ns;
+    return true;
 }
 
 static int push_locked(struct lr_flight *f, const struct lr_event *ev, uint64_t now_ns)
@@ -395,23 +386,18 @@ static int push_locked(struct lr_flight *f, const struct lr_event *ev, uint64_t 
     uint64_t end = end_of(f);
     size_t len = f->log.len;
     int rc = lr_event_append(&f->log, ev);
-    if (!rc && live_bytes(f) > LR_FLIGHT_LOG_MAX) {
-        rc = make_room(f, len, now_ns);
-        len = f->log.len;
-        if (!rc)
-            rc = lr_event_append(&f->log, ev);
-    }
-    if (rc) {
-        take_back(f, len);
+    if (rc) { /* half an event is none */
+        f->log.len = len;
+        f->log.rc = 0;
         return rc;
     }
-    f->wants_room = false;
+    f->wants_room = live_bytes(f) > LR_FLIGHT_LOG_MAX && too_long(f, now_ns);
     for (struct lr_reader *r = f->readers; r; r = r->next) {
         if (r->at == end)
             r->moved_ns = now_ns; /* it had nothing to read until now */
         wake(r);
     }
-    return 0;
+    return f->wants_room ? LR_EBUSY : 0;
 }
 
 int lr_flight_push(struct lr_flight *f, const struct lr_event *ev, uint64_t now_ns)

@@ -51,7 +51,8 @@ struct lr_flight_opts {
                                     that flies already makes it one too */
     /* Asks the producer to stop; called at most once, under the lock; finish must still come. */
     void (*cancel)(void *producer);
-    /* There is room again after push said LR_EBUSY; under the lock. */
+    /* There is room again after push said LR_EBUSY (perhaps before that push has returned);
+     * under the lock. */
     void (*room)(void *producer);
     /* The last reference is gone: free the producer's state. Not under the lock. */
     void (*released)(void *producer);
@@ -71,8 +72,8 @@ int lr_flight_attach(struct lr_flight *, struct lr_reader *reader, bool keep);
 
 /* Status and response headers to pass on ("name: value\n" lines); before the first push. */
 int lr_flight_head(struct lr_flight *, int status, struct lr_str headers);
-/* Appends an event. LR_EBUSY: log full, nothing appended; pause until room() and push again.
- * LR_ECANCEL: nobody reads any more. LR_ENOMEM. LR_EOVER: one event above 64 MiB. */
+/* Appends an event. LR_EBUSY: appended, but the log is full: stop the source until room(). LR_ECANCEL:
+ * nobody reads any more. LR_ENOMEM, LR_EOVER (64 MiB were pushed in spite of LR_EBUSY): not appended. */
 int lr_flight_push(struct lr_flight *, const struct lr_event *ev, uint64_t now_ns);
 /* No more events. rc 0 = complete. The flight leaves the table; drops the producer's reference. */
 void lr_flight_finish(struct lr_flight *, int rc);

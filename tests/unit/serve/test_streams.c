@@ -52,10 +52,9 @@ static bool push_next(struct source *s, struct lr_rng *rng)
     struct lr_event ev = {.type = LR_EV_DELTA, .a = lr_str(num, (size_t)n)};
     ev.b = lr_str(pad, lr_rng_below(rng, 8) ? lr_rng_below(rng, 20) : lr_rng_below(rng, PAD_MAX));
     int rc = lr_flight_push(s->flight, &ev, lr_clock_mono_ns());
-    if (rc == LR_EBUSY)
-        return false;
-    if (rc || ++s->next == EVENTS) {
-        lr_flight_finish(s->flight, rc);
+    bool taken = rc == 0 || rc == LR_EBUSY; /* full: the laggards are read on, or dropped */
+    if (!taken || ++s->next == EVENTS) {
+        lr_flight_finish(s->flight, taken ? 0 : rc);
         return true;
     }
     return false;
