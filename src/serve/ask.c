@@ -161,9 +161,16 @@ static bool regenerate(struct lr_req *r)
     return (then & 0xFFFFFFFF00000000ULL) == tag && (now - (then & 0xFFFFFFFFULL)) * 1000 < window;
 }
 
+/* An entry that cannot be written in this form (a streamed answer of parts that only exist streamed, asked
+ * for whole) is a miss: that is found out here, while the upstream can still be asked. */
 static enum lr_step take_hit(struct lr_req *r, struct lr_answer_hit *hit)
 {
     r->hit = *hit;
+    if (lr_hit_encode(r)) {
+        lr_doc_unref(r->hit.doc);
+        r->hit = (struct lr_answer_hit){.reason = ""};
+        return miss(r, "not-replayable");
+    }
     r->outcome = LR_OUT_HIT;
     r->reason = "exact";
     if (r->conf->c->answer_sliding)

@@ -204,14 +204,26 @@ static int encode(struct lr_req *r, struct lr_str log)
 
 /* ---- hits ---- */
 
-static enum lr_step send_hit(struct lr_req *r)
+int lr_hit_encode(struct lr_req *r)
 {
-    struct header_set h = {.n = 0};
     int rc = open_encoder(r, r->stream, true);
     if (!rc)
         rc = encode(r, r->hit.doc->log);
     if (!rc)
         rc = r->out.rc;
+    if (rc) { /* as if it had never been tried */
+        lr_encoder_close(r->encoder);
+        r->encoder = NULL;
+        lr_buf_reset(&r->out);
+        r->ended = false;
+    }
+    return rc;
+}
+
+static enum lr_step send_hit(struct lr_req *r)
+{
+    struct header_set h = {.n = 0};
+    int rc = r->encoder ? 0 : lr_hit_encode(r);
     if (rc)
         return fail_here(r, rc);
     count_hit(r);
