@@ -16,8 +16,9 @@
  * Failure. When a batch fails its puts report the error; an entry that is in memory and was not on
  * disk before lives on there alone, any other leaves the shelf. Deletes are tried three times,
  * since a delete that is lost comes back at the next start. A full map is no failure: the strategy
- * gives up an eighth of what is stored, that is deleted in a transaction of its own, and the batch
- * is tried again.
+ * gives up an eighth of what is stored, that is deleted, and the batch is tried again. Puts leave
+ * an eighth of the map to deletes, and batches are small against the map: a delete copies pages
+ * before it frees any, so in a map that is full to the last page nothing could ever be deleted.
  *
  * Memory. A delete is queued in the entry it deletes (taken out of the index), so deleting needs no
  * memory and cannot be shed. Puts are bounded in number and bytes by the shelf.
@@ -330,7 +331,7 @@ static bool due_locked(struct lr_answer *s, uint64_t chores_ns)
             wait_until(k, &s->mu, chores_ns);
         return false;
     }
-    if (k->closing || k->waiters || k->n_puts >= BATCH_OPS || k->put_bytes >= BATCH_BYTES / 2 ||
+    if (k->closing || k->waiters || k->n_puts >= k->batch_ops || k->put_bytes >= k->batch_bytes ||
         lr_clock_mono_ns() >= k->due_ns)
         return true;
     wait_until(k, &s->mu, k->due_ns);
