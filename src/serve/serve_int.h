@@ -325,6 +325,8 @@ void lr_room_begin(struct lr_req *);          /* parse.c: Host, Origin, sizes; f
 /* The bare key: of authorization (Bearer), x-api-key or api-key; empty when there is none. */
 struct lr_str lr_req_credential(const struct lr_req *);
 
+/* send.c: writes r->hit.doc in this client's dialect into r->out. On failure r is as before. */
+int lr_hit_encode(struct lr_req *r);
 /* embed.c: an EMBEDDING request is answered item by item. run: NEXT with a flight for what is unknown,
  * DONE with the whole answer in r->events. body: the upstream's request. merge: the flight's events in
  * r->events become the whole answer, and what is new is stored. free: at the end. */
