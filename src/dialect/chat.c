@@ -2,25 +2,26 @@
  * dialect/chat.c - OpenAI Chat Completions: requests. Answers are read in chat_in.c, written
  * in chat_out.c (streams) and chat_whole.c.
  *
- * Reading. Every member of the public reference has its place in struct lr_request; the others become
- * extras where they stand (request, message, part, tool), so that they count in the key and travel on
- * in the same dialect. Adjacent `tool` messages become one canonical TOOL message with a TOOL_RESULT
- * part each, which is how Anthropic spells the same conversation: the extras of such a message are its
- * part's. A string as content is one TEXT part.
+ * Reading. Every member of the public reference has its place in struct lr_request; the others
+ * become extras where they stand (request, message, part, tool), so that they count in the key and
+ * travel on in the same dialect. Adjacent `tool` messages become one canonical TOOL message with a
+ * TOOL_RESULT part each, which is how Anthropic spells the same conversation: the extras of such a
+ * message are its part's. A string as content is one TEXT part.
  *
  *   bypass: a file by id, audio out (or an earlier one by id), web search and other hosted tools
  *
- * Writing. From Chat itself the client's own members are copied with the model changed. From another
- * dialect the canonical form is spelled out; what has no counterpart is refused by name, except what
- * cannot change the answer, which is dropped by name:
+ * Writing. From Chat itself the client's own members are copied with the model changed. From
+ * another dialect the canonical form is spelled out; what has no counterpart is refused by name,
+ * except what cannot change the answer, which is dropped by name:
  *
  *   - reasoning of earlier turns: Chat upstreams neither need nor accept it
  *   - is_error of a tool result: its text says so
  *   - cache_control and the like (`droppable`)
  *
- * The token limit is written as max_completion_tokens, the name the reference gives since max_tokens
- * was deprecated (and refused for reasoning models). top_k is no member of the reference, but nearly
- * every other server that speaks Chat takes it: it is written and the upstream decides.
+ * The token limit is written as max_completion_tokens, the name the reference gives since
+ * max_tokens was deprecated (and refused for reasoning models). top_k is no member of the
+ * reference, but nearly every other server that speaks Chat takes it: it is written and the
+ * upstream decides.
  *
  * Source: OpenAI API reference, "Create chat completion"; vLLM's and DeepSeek's documentation for
  * reasoning_content.
@@ -35,7 +36,7 @@ struct in {
     struct lr_err *err;
 };
 
-/* Members of o other than the named ones (a NULL-terminated list), and other than null, into list. */
+/* Members of o other than the named ones (a NULL-terminated list) into list. */
 static int rest(const struct in *in, const struct lr_json *o, const char *const *known,
                 struct lr_extra **list)
 {
@@ -50,8 +51,8 @@ static int rest(const struct in *in, const struct lr_json *o, const char *const 
 }
 
 /* The object that holds a part's substance: {"type": "image_url", "image_url": {...}}. */
-static int inner(const struct in *in, const struct lr_json *v, const struct lr_at *at, const char *name,
-                 const struct lr_json **out)
+static int inner(const struct in *in, const struct lr_json *v, const struct lr_at *at,
+                 const char *name, const struct lr_json **out)
 {
     *out = NULL;
     LR_TRY(lr_take_type(lr_json_get(v, name), LR_JSON_OBJECT, at, name, out, in->err));
@@ -88,8 +89,8 @@ static int parse_image(const struct in *in, const struct lr_json *v, const struc
     if (lr_url_split(url, p))
         return lr_want_at(in->err, &here, "url", "a URL, or data:<media>;base64,<data>");
     LR_TRY(lr_take_str(lr_json_get(o, "detail"), &here, "detail", &p->detail, in->err));
-    static const char *const known[] = {"type", "image_url", NULL}, *const known_in[] = {"url", "detail",
-                                                                                         NULL};
+    static const char *const known[] = {"type", "image_url", NULL};
+    static const char *const known_in[] = {"url", "detail", NULL};
     LR_TRY(rest(in, v, known, &p->extra));
     return rest(in, o, known_in, &p->extra);
 }
@@ -111,8 +112,8 @@ static int parse_audio(const struct in *in, const struct lr_json *v, const struc
     if (format.n)
         memcpy(media + 6, format.p, format.n);
     p->media = lr_str(media, 6 + format.n);
-    static const char *const known[] = {"type", "input_audio", NULL},
-                             *const known_in[] = {"data", "format", NULL};
+    static const char *const known[] = {"type", "input_audio", NULL};
+    static const char *const known_in[] = {"data", "format", NULL};
     LR_TRY(rest(in, v, known, &p->extra));
     return rest(in, o, known_in, &p->extra);
 }
@@ -140,8 +141,8 @@ static int parse_file(const struct in *in, const struct lr_json *v, const struct
         p->url = (struct lr_str){0};
     }
     p->id = id;
-    static const char *const known[] = {"type", "file", NULL},
-                             *const known_in[] = {"file_data", "file_id", "filename", NULL};
+    static const char *const known[] = {"type", "file", NULL};
+    static const char *const known_in[] = {"file_data", "file_id", "filename", NULL};
     LR_TRY(rest(in, v, known, &p->extra));
     return rest(in, o, known_in, &p->extra);
 }
@@ -212,8 +213,8 @@ static int parse_call(const struct in *in, const struct lr_json *v, const struct
     struct lr_at here = {at, "function", -1};
     LR_TRY(need_text(in, f, &here, "name", &p->name));
     LR_TRY(lr_take_str(lr_json_get(f, "arguments"), &here, "arguments", &p->text, in->err));
-    static const char *const known[] = {"id", "type", "function", "index", NULL},
-                             *const known_in[] = {"name", "arguments", NULL};
+    static const char *const known[] = {"id", "type", "function", "index", NULL};
+    static const char *const known_in[] = {"name", "arguments", NULL};
     LR_TRY(rest(in, v, known, &p->extra));
     return rest(in, f, known_in, &p->extra);
 }
@@ -350,15 +351,16 @@ static int parse_tool(const struct in *in, const struct lr_json *v, const struct
     LR_TRY(inner(in, v, at, "function", &f));
     struct lr_at here = {at, "function", -1};
     LR_TRY(need_text(in, f, &here, "name", &t->name));
-    LR_TRY(lr_take_str(lr_json_get(f, "description"), &here, "description", &t->description, in->err));
-    LR_TRY(lr_take_type(lr_json_get(f, "parameters"), LR_JSON_OBJECT, &here, "parameters", &t->schema,
-                        in->err));
+    LR_TRY(
+        lr_take_str(lr_json_get(f, "description"), &here, "description", &t->description, in->err));
+    LR_TRY(lr_take_type(lr_json_get(f, "parameters"), LR_JSON_OBJECT, &here, "parameters",
+                        &t->schema, in->err));
     bool strict;
     LR_TRY(lr_take_bool(lr_json_get(f, "strict"), &here, "strict", &strict, in->err));
     if (lr_given(lr_json_get(f, "strict")))
         t->strict = lr_json_get(f, "strict");
-    static const char *const known[] = {"type", "function", NULL},
-                             *const known_in[] = {"name", "description", "parameters", "strict", NULL};
+    static const char *const known[] = {"type", "function", NULL};
+    static const char *const known_in[] = {"name", "description", "parameters", "strict", NULL};
     LR_TRY(rest(in, v, known, &t->extra));
     return rest(in, f, known_in, &t->extra);
 }
@@ -546,7 +548,7 @@ static int refuse(const struct to *t, const char *where, const char *what)
 /* Extras of another dialect: dropped where they cannot change the answer, else refused by name. */
 static int leave_out(const struct to *t, const struct lr_extra *list, const char *where)
 {
-    static const char *const droppable[] = {"cache_control", "citations", "id",
+    static const char *const droppable[] = {"cache_control", "citations",   "id",
                                             "status",        "annotations", "logprobs"};
     for (const struct lr_extra *x = list; x; x = x->next) {
         bool drop = false;

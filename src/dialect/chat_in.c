@@ -2,36 +2,38 @@
  * dialect/chat_in.c - OpenAI Chat Completions and Completions: answers of upstreams, read.
  *
  * A chunk of a stream and a whole body have one shape but for `delta` and `message`, so one reader
- * takes both; Completions differ in a choice's own members only (`text`). Chat says where parts begin
- * but not where they end: a part is opened by its first fragment and ended by the first fragment of
- * another one, or by the choice's finish_reason.
+ * takes both; Completions differ in a choice's own members only (`text`). Chat says where parts
+ * begin but not where they end: a part is opened by its first fragment and ended by the first
+ * fragment of another one, or by the choice's finish_reason.
  *
  *   chunk -> START (once)  TOP extras
  *            for each choice: CHOICE extras  LOGPROBS  MESSAGE extras
  *                             reasoning, content, refusal, tool calls  FINISH
  *            USAGE  USAGE extras
  *
- * Extras and log probabilities come before the text of their chunk: a writer can thus put all of them
- * into the one chunk that the text makes, and chunks leave as they came. Extras that are repeated in
- * every chunk (TOP, USAGE, CHOICE ones that are no arrays) are emitted when they change.
+ * Extras and log probabilities come before the text of their chunk: a writer can thus put all of
+ * them into the one chunk that the text makes, and chunks leave as they came. Extras that are
+ * repeated in every chunk (TOP, USAGE, CHOICE ones that are no arrays) are emitted when they
+ * change.
  *
- * Liberties of servers that are taken in: no `index` on a tool call, or 0 on all of them (a new id is a
- * new call); the id repeated in every fragment; `reasoning` for `reasoning_content`, or both; content
- * as an array of parts; finish_reason ""; a first chunk without model and choices (Azure's prompt
- * filter); usage in every chunk; a missing [DONE] when every choice has finished and the stream ended
- * cleanly. What no server should do is refused: text after a choice's finish, fragments of a tool call
- * after another one began. A member of an unexpected type becomes an extra.
+ * Liberties of servers that are taken in: no `index` on a tool call, or 0 on all of them (a new id
+ * is a new call); the id repeated in every fragment; `reasoning` for `reasoning_content`, or both;
+ * content as an array of parts; finish_reason ""; a first chunk without model and choices (Azure's
+ * prompt filter); usage in every chunk; a missing [DONE] when every choice has finished and the
+ * stream ended cleanly. What no server should do is refused: text after a choice's finish,
+ * fragments of a tool call after another one began. A member of an unexpected type becomes an
+ * extra.
  *
- * Left out: `obfuscation` (random padding of each chunk: means nothing in an answer), total_tokens (the
- * sum), `created`, `object`, roles.
+ * Left out: `obfuscation` (random padding of each chunk: means nothing in an answer), total_tokens
+ * (the sum), `created`, `object`, roles.
  *
- * Sources: OpenAI API reference, "The chat completion chunk object"; vLLM, DeepSeek, OpenRouter, Azure
- * and Gemini compatibility documentation.
+ * Sources: OpenAI API reference, "The chat completion chunk object"; vLLM, DeepSeek, OpenRouter,
+ * Azure and Gemini compatibility documentation.
  */
 #include "dialect/chat_int.h"
 
 #define CHOICES_MAX 1024
-#define CUSTOM_MAX LR_MIB(4) /* bytes of the input of a custom tool call */
+#define CUSTOM_MAX  LR_MIB(4) /* bytes of the input of a custom tool call */
 
 struct lr_chat_choice {
     bool seen, finished;
@@ -293,7 +295,8 @@ static int read_call(const struct in *in, const struct lr_json *v, bool whole)
 
 /* ---- a choice ------------------------------------------------------------------------------- */
 
-/* Reasoning under either name, or both. b of its PART says which, when it is not reasoning_content. */
+/* Reasoning under either name, or both. b of its PART says which, when it is not reasoning_content.
+ */
 static int read_reasoning(const struct in *in, const struct lr_json *m)
 {
     struct lr_str one = {0}, two = {0};
@@ -350,7 +353,8 @@ static int read_message(const struct in *in, const struct lr_json *m, bool whole
     LR_TRY(read_content(in, lr_json_get(m, "content")));
     LR_TRY(send_text(in, LR_PART_REFUSAL, refusal, (struct lr_str){0}));
     const struct lr_json *calls = lr_json_get(m, "tool_calls");
-    for (const struct lr_json *c = lr_json_is(calls, LR_JSON_ARRAY) ? calls->child : NULL; c; c = c->next)
+    for (const struct lr_json *c = lr_json_is(calls, LR_JSON_ARRAY) ? calls->child : NULL; c;
+         c = c->next)
         LR_TRY(read_call(in, c, whole));
     return 0;
 }
@@ -412,8 +416,9 @@ static int read_finish(const struct in *in, const struct lr_json *v)
 
 static int choice_extras(const struct in *in, const struct lr_json *v)
 {
-    static const char *const chat[] = {"index", "delta", "message", "logprobs", "finish_reason", NULL},
-                             *const text[] = {"index", "text", "logprobs", "finish_reason", NULL};
+    static const char *const chat[] = {"index",    "delta",         "message",
+                                       "logprobs", "finish_reason", NULL};
+    static const char *const text[] = {"index", "text", "logprobs", "finish_reason", NULL};
     for (const struct lr_json *m = v->child; m; m = m->next) {
         bool mine = lr_str_is(m->key, "stop_reason") &&
                     (m->type == LR_JSON_STRING || m->type == LR_JSON_NULL);
@@ -491,8 +496,8 @@ static int read_details(struct lr_arena *a, const struct lr_json *v, uint64_t *c
 int lr_chat_read_usage(struct lr_arena *a, const struct lr_json *v, struct lr_usage *u,
                        int (*extra)(void *ctx, struct lr_str name, struct lr_str raw), void *ctx)
 {
-    static const char *const in_names[] = {"cached_tokens", "cache_write_tokens", NULL},
-                             *const out_names[] = {"reasoning_tokens", NULL};
+    static const char *const in_names[] = {"cached_tokens", "cache_write_tokens", NULL};
+    static const char *const out_names[] = {"reasoning_tokens", NULL};
     uint64_t *const in_counts[] = {&u->cached_input, &u->written_input},
                     *const out_counts[] = {&u->reasoning}, total;
     u->known = true;
@@ -500,7 +505,8 @@ int lr_chat_read_usage(struct lr_arena *a, const struct lr_json *v, struct lr_us
         bool object = m->type == LR_JSON_OBJECT;
         if ((lr_str_is(m->key, "prompt_tokens") && lr_json_u64(m, &u->input)) ||
             (lr_str_is(m->key, "completion_tokens") && lr_json_u64(m, &u->output)) ||
-            (lr_str_is(m->key, "total_tokens") && lr_json_u64(m, &total)) || m->type == LR_JSON_NULL)
+            (lr_str_is(m->key, "total_tokens") && lr_json_u64(m, &total)) ||
+            m->type == LR_JSON_NULL)
             continue;
         if (object && lr_str_is(m->key, "prompt_tokens_details"))
             LR_TRY(read_details(a, m, in_counts, in_names, extra, ctx));
@@ -579,7 +585,8 @@ static int start(struct in *in, const struct lr_json *root, bool *hold)
 
 static int read_chunk(struct in *in, const struct lr_json *root)
 {
-    const struct lr_json *error = lr_json_get(root, "error"), *choices = lr_json_get(root, "choices");
+    const struct lr_json *error = lr_json_get(root, "error"),
+                         *choices = lr_json_get(root, "choices");
     if (lr_given(error))
         return send_error(in, root->raw, error);
     bool hold = false;

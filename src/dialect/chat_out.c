@@ -7,11 +7,12 @@
  *   FINISH         -> chunk with finish_reason
  *   END            -> [usage chunk with empty choices]  [DONE]
  *
- * What has no chunk of its own (extras, log probabilities) waits for the next chunk of its choice: the
- * reader (chat_in.c) emits it before the text it came with, so that one chunk of a Chat upstream
- * leaves as one chunk. Something of another choice, or a second value of one name, sends what waits
- * off in a chunk with an empty delta. system_fingerprint and service_tier stand in every chunk, as
- * OpenAI has them. With include_usage every chunk but the last says "usage": null, likewise.
+ * What has no chunk of its own (extras, log probabilities) waits for the next chunk of its choice:
+ * the reader (chat_in.c) emits it before the text it came with, so that one chunk of a Chat
+ * upstream leaves as one chunk. Something of another choice, or a second value of one name, sends
+ * what waits off in a chunk with an empty delta. system_fingerprint and service_tier stand in every
+ * chunk, as OpenAI has them. With include_usage every chunk but the last says "usage": null,
+ * likewise.
  *
  * An error is one `data: {"error": ...}` event without [DONE]: clients take it for what it is.
  */
@@ -20,11 +21,11 @@
 #define NO_CHOICE (-1)
 
 struct lr_chat_enc_choice {
-    bool begun;            /* the role was sent */
+    bool begun;             /* the role was sent */
     enum lr_part_type open; /* kind of the part being written */
-    bool call;             /* it is one of tool_calls */
-    uint8_t reasoning;     /* its member: 0 reasoning_content, 1 reasoning, 2 both */
-    uint16_t calls;        /* tool calls begun */
+    bool call;              /* it is one of tool_calls */
+    uint8_t reasoning;      /* its member: 0 reasoning_content, 1 reasoning, 2 both */
+    uint16_t calls;         /* tool calls begun */
 };
 
 struct to {
@@ -37,8 +38,8 @@ struct to {
 
 static struct lr_buf *buffer(struct lr_chat_enc *e, size_t i)
 {
-    struct lr_buf *all[] = {&e->head,   &e->sticky[0], &e->sticky[1], &e->delta,    &e->chunk,
-                            &e->top,    &e->choice,    &e->message,   &e->logprobs, &e->usage_log};
+    struct lr_buf *all[] = {&e->head, &e->sticky[0], &e->sticky[1], &e->delta,    &e->chunk,
+                            &e->top,  &e->choice,    &e->message,   &e->logprobs, &e->usage_log};
     return i < LR_COUNT(all) ? all[i] : NULL;
 }
 
@@ -110,7 +111,8 @@ static void add_logprobs(const struct to *t)
 }
 
 /* The one element of choices. finish: its JSON, with what follows it. */
-static void add_choice(const struct to *t, int i, struct lr_str delta, const char *finish, bool waiting)
+static void add_choice(const struct to *t, int i, struct lr_str delta, const char *finish,
+                       bool waiting)
 {
     struct lr_chat_enc *e = t->e;
     struct lr_buf *c = &e->chunk;
@@ -136,9 +138,10 @@ static void add_choice(const struct to *t, int i, struct lr_str delta, const cha
     add_text(c, "}");
 }
 
-/* One chunk. i: its choice, or NO_CHOICE. waiting: takes along all that waits. usage: JSON or NULL. */
-static int put_chunk(const struct to *t, int i, struct lr_str delta, const char *finish, bool waiting,
-                     const char *usage)
+/* One chunk. i: its choice, or NO_CHOICE. waiting: takes along all that waits. usage: JSON or NULL.
+ */
+static int put_chunk(const struct to *t, int i, struct lr_str delta, const char *finish,
+                     bool waiting, const char *usage)
 {
     struct lr_chat_enc *e = t->e;
     struct lr_buf *c = &e->chunk;
@@ -206,7 +209,8 @@ static int put_delta(const struct to *t, uint16_t i, struct lr_str delta, const 
 
 /* ---- what waits ----------------------------------------------------------------------------- */
 
-/* Room for one more member: sends off what waits if it is another choice's, or has the name already. */
+/* Room for one more member: sends off what waits if it is another choice's, or has the name
+ * already. */
 static int wait_for(const struct to *t, const struct lr_event *ev, uint64_t scope, bool of_choice)
 {
     struct lr_chat_enc *e = t->e;
@@ -328,7 +332,8 @@ static int begin_call(const struct to *t, const struct lr_event *ev)
     lr_buf_init(&id, LR_KIB(64));
     lr_id_tool(t->o, "call_", ev->a, ev->choice, ev->part, &id);
     lr_buf_reset(d);
-    (void)lr_buf_addf(d, "\"tool_calls\":[{\"index\":%d,\"id\":", c->calls); /* failures stick in d */
+    (void)lr_buf_addf(d,
+                      "\"tool_calls\":[{\"index\":%d,\"id\":", c->calls); /* failures stick in d */
     add_quoted(d, lr_buf_str(&id));
     add_text(d, ",\"type\":\"function\",\"function\":{\"name\":");
     add_quoted(d, ev->b);
@@ -394,7 +399,8 @@ static int on_delta(const struct to *t, const struct lr_event *ev)
         return d->rc ? d->rc : put_delta(t, ev->choice, lr_buf_str(d), "null");
     }
     if (c->open == LR_PART_TOOL_CALL) /* failures stick in d */
-        (void)lr_buf_addf(d, "\"tool_calls\":[{\"index\":%d,\"function\":{\"arguments\":", c->calls - 1);
+        (void)lr_buf_addf(
+            d, "\"tool_calls\":[{\"index\":%d,\"function\":{\"arguments\":", c->calls - 1);
     else if (c->open == LR_PART_REFUSAL)
         add_text(d, "\"refusal\":");
     else if (c->open == LR_PART_REASONING)

@@ -2,10 +2,10 @@
  * dialect/chat_whole.c - OpenAI Chat Completions and Completions: whole answers, written.
  *
  * The log comes in compact form, so a choice is one range of it. Each object (tool call, message,
- * choice, usage) is written from its canonical events first; where extras belong inside it, it is then
- * merged with them (merge.c): an extra is the object {"name": value}, or {"function": {"x": value}}
- * for a dotted name, and the merge puts pieces together as clients do with deltas; no member can thus
- * appear twice. Without extras nothing is read again.
+ * choice, usage) is written from its canonical events first; where extras belong inside it, it is
+ * then merged with them (merge.c): an extra is the object {"name": value}, or {"function": {"x":
+ * value}} for a dotted name, and the merge puts pieces together as clients do with deltas; no
+ * member can thus appear twice. Without extras nothing is read again.
  */
 #include "dialect/chat_int.h"
 
@@ -68,7 +68,8 @@ static bool picked(const struct pick *p, const struct lr_event *ev)
 }
 
 /* Appends to out the object `base` with the picked extras of a log merged into it. */
-static int add_extras(struct lr_str base, const struct pick *p, struct lr_str log, struct lr_buf *out)
+static int add_extras(struct lr_str base, const struct pick *p, struct lr_str log,
+                      struct lr_buf *out)
 {
     struct lr_buf b;
     lr_buf_init(&b, log.n * 7 + 1024); /* escapes; the wrapping is shorter than a record's head */
@@ -81,7 +82,7 @@ static int add_extras(struct lr_str base, const struct pick *p, struct lr_str lo
             continue;
         found = 1;
         lr_buf_reset(&b);
-        struct lr_str piece;
+        struct lr_str piece = {0};
         rc = wrap(&b, &ev);
         if (!rc)
             rc = lr_arena_copy(&m.a, lr_buf_str(&b), &piece);
@@ -180,15 +181,16 @@ static int gather(struct lr_str log, enum lr_part_type type, struct lr_buf *text
 }
 
 /* Is the block one of tool_calls (else it is one of content)? */
-static bool is_call(struct lr_str block)
+static int is_call(struct lr_str block, bool *call)
 {
     struct lr_arena a;
     struct lr_json *v;
     lr_arena_init(&a, block.n * 96 + LR_KIB(64));
-    bool call = !lr_json_parse(&a, block, NULL, &v, NULL) &&
-                lr_json_is(lr_json_get(v, "custom"), LR_JSON_OBJECT);
+    int rc = lr_json_parse(&a, block, NULL, &v, NULL);
+    if (!rc)
+        *call = lr_json_is(lr_json_get(v, "custom"), LR_JSON_OBJECT);
     lr_arena_free(&a);
-    return call;
+    return rc;
 }
 
 struct shape {
@@ -200,30 +202,36 @@ static bool other(const struct lr_event *ev)
     return ev->type == LR_EV_PART && ev->sub == LR_PART_OTHER && ev->dialect == LR_DIALECT_CHAT;
 }
 
-static struct shape look(struct lr_str log)
+static int look(struct lr_str log, struct shape *s)
 {
-    struct shape s = {0};
     struct lr_event ev;
+    *s = (struct shape){0};
     while (lr_event_next(&log, &ev) == 1) {
         bool call = ev.type == LR_EV_PART && ev.sub == LR_PART_TOOL_CALL;
-        bool block = other(&ev), block_call = block && is_call(ev.b);
-        s.calls += call || block_call;
-        s.others += block && !block_call;
+        if (other(&ev)) {
+            LR_TRY(is_call(ev.b, &call));
+            s->others += !call;
+        }
+        s->calls += call;
     }
-    return s;
+    return 0;
 }
 
 /* content as parts: only where a block of an unknown type has to be kept. */
-static void write_parts(struct lr_jw *w, struct lr_str log)
+static int write_parts(struct lr_jw *w, struct lr_str log)
 {
     struct lr_event ev;
     enum lr_part_type type = 0;
+    bool call = true;
     lr_jw_arr(w);
     while (lr_event_next(&log, &ev) == 1) {
         if (ev.type == LR_EV_PART)
             type = (enum lr_part_type)ev.sub;
-        if (other(&ev) && !is_call(ev.b))
-            lr_jw_raw(w, ev.b);
+        if (other(&ev)) {
+            LR_TRY(is_call(ev.b, &call));
+            if (!call)
+                lr_jw_raw(w, ev.b);
+        }
         if (ev.type != LR_EV_DELTA || type != LR_PART_TEXT)
             continue;
         lr_jw_obj(w);
@@ -234,6 +242,7 @@ static void write_parts(struct lr_jw *w, struct lr_str log)
         lr_jw_end(w);
     }
     lr_jw_end(w);
+    return 0;
 }
 
 /* What is left of a part whose PART event was just read: in compact form it lies together. */
@@ -289,16 +298,21 @@ static int write_calls(struct lr_jw *w, const struct lr_encoder_opts *o, struct 
     while (lr_event_next(&rest, &ev) == 1) {
         if (ev.type == LR_EV_PART && ev.sub == LR_PART_TOOL_CALL)
             LR_TRY(write_call(w, o, &ev, rest_of_part(rest)));
-        else if (other(&ev) && is_call(ev.b))
+        if (!other(&ev))
+            continue;
+        bool call = false;
+        LR_TRY(is_call(ev.b, &call));
+        if (call)
             lr_jw_raw(w, ev.b);
     }
     lr_jw_end(w);
     return 0;
 }
 
-/* A member made of the text of all parts of a type. Absent parts: null if `always`, else nothing. */
-static int write_side_text(struct lr_jw *w, struct lr_str log, enum lr_part_type type, const char *key,
-                           bool always)
+/* A member made of the text of all parts of a type. Absent parts: null if `always`, else nothing.
+ */
+static int write_side_text(struct lr_jw *w, struct lr_str log, enum lr_part_type type,
+                           const char *key, bool always)
 {
     struct lr_buf text;
     size_t n;
@@ -327,10 +341,8 @@ static int write_content(struct lr_jw *w, struct lr_str log, struct shape s)
     struct lr_str name;
     size_t n;
     lr_jw_key(w, "content");
-    if (s.others) {
-        write_parts(w, log);
-        return 0;
-    }
+    if (s.others)
+        return write_parts(w, log);
     lr_buf_init(&text, w->b->max);
     int rc = gather(log, LR_PART_TEXT, &text, &n, &name);
     if (!rc && (n || !s.calls))
@@ -343,7 +355,8 @@ static int write_content(struct lr_jw *w, struct lr_str log, struct shape s)
 
 static int write_message(struct lr_jw *w, const struct lr_encoder_opts *o, struct lr_str log)
 {
-    struct shape s = look(log);
+    struct shape s;
+    LR_TRY(look(log, &s));
     struct lr_buf message;
     lr_buf_init(&message, w->b->max);
     struct lr_jw m;
@@ -450,7 +463,8 @@ static int write_choice(struct lr_jw *w, const struct lr_encoder_opts *o, uint16
 static bool of_choice(const struct lr_event *ev)
 {
     bool top = ev->sub == LR_SCOPE_TOP || ev->sub == LR_SCOPE_USAGE || ev->sub == LR_SCOPE_EVENT;
-    return (ev->type >= LR_EV_PART && ev->type <= LR_EV_FINISH) || (ev->type == LR_EV_EXTRA && !top);
+    return (ev->type >= LR_EV_PART && ev->type <= LR_EV_FINISH) ||
+           (ev->type == LR_EV_EXTRA && !top);
 }
 
 static int write_choices(struct lr_jw *w, const struct lr_encoder_opts *o, struct lr_str log)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * dialect/completion.c - OpenAI Completions (legacy): requests, and its row.
  *
- * The answers have Chat's frame (chat_in.c, chat_out.c, chat_whole.c): the text of a choice is its part
- * 0, log probabilities are an object of parallel lists. No other dialect asks for the continuation of a
- * bare prompt, so there is no translation: a request is written to its own dialect only.
+ * The answers have Chat's frame (chat_in.c, chat_out.c, chat_whole.c): the text of a choice is its
+ * part 0, log probabilities are an object of parallel lists. No other dialect asks for the
+ * continuation of a bare prompt, so there is no translation: a request is written to its own
+ * dialect only.
  *
- * `suffix`, `echo`, `best_of` and whatever else is not sampling are extras: they count in the key and
- * travel on. `logprobs` is a number here.
+ * `suffix`, `echo`, `best_of` and whatever else is not sampling are extras: they count in the key
+ * and travel on. `logprobs` is a number here.
  */
 #include "dialect/chat_int.h"
 
@@ -20,7 +21,8 @@ static int parse_prompt(struct lr_request *r, const struct lr_json *v, struct lr
     long i = 0;
     for (const struct lr_json *p = v->child; p; p = p->next) {
         struct lr_at at = {NULL, "prompt", i++};
-        bool fits = p->type == LR_JSON_STRING || p->type == LR_JSON_NUMBER || p->type == LR_JSON_ARRAY;
+        bool fits =
+            p->type == LR_JSON_STRING || p->type == LR_JSON_NUMBER || p->type == LR_JSON_ARRAY;
         for (const struct lr_json *id = p->child; id && fits; id = id->next)
             fits = id->type == LR_JSON_NUMBER;
         if (!fits)

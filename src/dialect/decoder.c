@@ -5,13 +5,13 @@
  *   bytes -> buffer ------> the whole body ---> the dialect -> events        (not stream)
  *
  * This file owns the frame around the dialects: buffering and its bound, END, and the two ways an
- * answer can be over early. Laws: the sequence of events does not depend on how the bytes were split;
- * END comes once, as soon as the terminal event was read (so that it travels on at once), and only for
- * a whole answer; after END or ERROR nothing follows and further input is ignored; after a failure
- * every call returns the same failure.
+ * answer can be over early. Laws: the sequence of events does not depend on how the bytes were
+ * split; END comes once, as soon as the terminal event was read (so that it travels on at once),
+ * and only for a whole answer; after END or ERROR nothing follows and further input is ignored;
+ * after a failure every call returns the same failure.
  *
- * The scratch arena holds one event's tree. A tree can be some fifty times its text ("[1,1,1,"), so its
- * bound is a multiple of the input's and not the input's own.
+ * The scratch arena holds one event's tree. A tree can be some fifty times its text ("[1,1,1,"), so
+ * its bound is a multiple of the input's and not the input's own.
  */
 #include "dialect/dialect_int.h"
 
@@ -110,7 +110,8 @@ int lr_decoder_feed(struct lr_decoder *dec, struct lr_str bytes, struct lr_err *
     else
         dec->rc = lr_buf_adds(&dec->body, bytes);
     if (dec->rc == LR_EOVER)
-        (void)lr_err_set(err, LR_EOVER, "answer", "more than %zu bytes in one piece", dec->body.max);
+        (void)lr_err_set(err, LR_EOVER, "answer", "more than %zu bytes in one piece",
+                         dec->body.max);
     return dec->rc;
 }
 

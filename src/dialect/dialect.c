@@ -2,8 +2,8 @@
  * dialect/dialect.c - the list of dialects, and the names of what they share.
  *
  * A dialect is a row of functions (dialect_int.h). This is the only place that knows all of them; a
- * new one is a file, a row here, and a number in enum lr_dialect_id (which is also its number in the
- * bytes of an event log, so rows are only ever added at the end).
+ * new one is a file, a row here, and a number in enum lr_dialect_id (which is also its number in
+ * the bytes of an event log, so rows are only ever added at the end).
  */
 #include "dialect/dialect_int.h"
 
@@ -53,8 +53,9 @@ enum lr_dialect_id lr_dialect_of_path(struct lr_str path)
 const char *lr_role_name(enum lr_role role)
 {
     static const char *const names[] = {
-        [LR_ROLE_SYSTEM] = "system",       [LR_ROLE_DEVELOPER] = "developer", [LR_ROLE_USER] = "user",
-        [LR_ROLE_ASSISTANT] = "assistant", [LR_ROLE_TOOL] = "tool",
+        [LR_ROLE_SYSTEM] = "system", [LR_ROLE_DEVELOPER] = "developer",
+        [LR_ROLE_USER] = "user",     [LR_ROLE_ASSISTANT] = "assistant",
+        [LR_ROLE_TOOL] = "tool",
     };
     return (unsigned)role < LR_COUNT(names) ? names[role] : "unknown";
 }

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  * dialect/embedding.c - OpenAI Embeddings: requests and answers.
  *
- * An answer is one VECTOR event an input, so that the shelf can keep each apart and a batch of five can
- * be answered from three stored vectors and two new ones. Vectors stay the bytes they came as (numbers
- * or base64): nothing is rounded.
+ * An answer is one VECTOR event an input, so that the shelf can keep each apart and a batch of five
+ * can be answered from three stored vectors and two new ones. Vectors stay the bytes they came as
+ * (numbers or base64): nothing is rounded.
  *
  *   {"data": [{"embedding": [0.1, -0.2 ...]}, ...]}   vectors: 98% of the body, 30,000 numbers
  *                           ^^^^^^^^^^^^^^^^ lifted: checked, remembered as bytes, replaced by [k]
  *
- * A JSON tree would take some hundred bytes a number. So vectors are lifted out first: a scanner that
- * follows strings and brackets finds the flat lists of numbers under "embedding" in the elements of
- * "data", checks them against the grammar of numbers and leaves the list [k] in their place, k counting
- * them. The rest, small, is parsed.
+ * A JSON tree would take some hundred bytes a number. So vectors are lifted out first: a scanner
+ * that follows strings and brackets finds the flat lists of numbers under "embedding" in the
+ * elements of "data", checks them against the grammar of numbers and leaves the list [k] in their
+ * place, k counting them. The rest, small, is parsed.
  *
- * Unknown members of an element are TOP extras named data.<index in 5 digits>.<name>: in compact form
- * they stand in the order of the vectors, and one walk over both puts them back.
+ * Unknown members of an element are TOP extras named data.<index in 5 digits>.<name>: in compact
+ * form they stand in the order of the vectors, and one walk over both puts them back.
  *
  * Tried and dropped: parsing with a raised node limit (700 MB for 2,048 vectors of 3,072 numbers).
  */
@@ -22,7 +22,8 @@
 
 /* ---- requests ------------------------------------------------------------------------------- */
 
-/* `input`: a string, token ids, or an array of either. One item: a string or a flat list of numbers. */
+/* `input`: a string, token ids, or an array of either. One item: a string or a flat list of
+ * numbers. */
 static int parse_input(struct lr_arena *a, struct lr_request *r, const struct lr_json *v,
                        struct lr_err *err)
 {
@@ -38,8 +39,8 @@ static int parse_input(struct lr_arena *a, struct lr_request *r, const struct lr
     if (single)
         r->inputs[r->n_inputs++] = v;
     for (const struct lr_json *c = v->child; c; c = c->next) {
-        bool fits = ids ? c->type == LR_JSON_NUMBER
-                        : c->type == LR_JSON_STRING || c->type == LR_JSON_ARRAY;
+        bool fits =
+            ids ? c->type == LR_JSON_NUMBER : c->type == LR_JSON_STRING || c->type == LR_JSON_ARRAY;
         for (const struct lr_json *id = c->child; id && fits; id = id->next)
             fits = id->type == LR_JSON_NUMBER;
         if (!fits)
@@ -211,7 +212,8 @@ static int lift(struct lr_arena *a, struct lifted *l, struct lr_str vector)
     return 0;
 }
 
-/* Copies body to out without its vectors. Bad JSON goes through as it is: the parser will say so. */
+/* Copies body to out without its vectors. Bad JSON goes through as it is: the parser will say so.
+ */
 static int lift_all(struct lr_arena *a, struct lr_str body, struct lifted *l, struct lr_buf *out)
 {
     static const char key[] = "\"embedding\"";
@@ -255,10 +257,8 @@ struct in {
 static int send_extra(const struct in *in, enum lr_extra_scope scope, struct lr_str name,
                       struct lr_str raw)
 {
-    struct lr_event ev = {.type = LR_EV_EXTRA,
-                          .sub = (uint8_t)scope,
-                          .dialect = LR_DIALECT_EMBEDDING,
-                          .a = name};
+    struct lr_event ev = {
+        .type = LR_EV_EXTRA, .sub = (uint8_t)scope, .dialect = LR_DIALECT_EMBEDDING, .a = name};
     LR_TRY(lr_json_tight(in->a, raw, &ev.b));
     return in->fn(in->ctx, &ev);
 }
@@ -273,8 +273,10 @@ static int usage_extra(void *ctx, struct lr_str name, struct lr_str raw)
 
 static int item_extras(const struct in *in, const struct lr_json *v, uint64_t index)
 {
-    for (const struct lr_json *m = lr_json_is(v, LR_JSON_OBJECT) ? v->child : NULL; m; m = m->next) {
-        if (lr_str_is(m->key, "object") || lr_str_is(m->key, "index") || lr_str_is(m->key, "embedding"))
+    for (const struct lr_json *m = lr_json_is(v, LR_JSON_OBJECT) ? v->child : NULL; m;
+         m = m->next) {
+        if (lr_str_is(m->key, "object") || lr_str_is(m->key, "index") ||
+            lr_str_is(m->key, "embedding"))
             continue;
         struct lr_buf name;
         lr_buf_init(&name, LR_MIB(1));

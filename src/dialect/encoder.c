@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * dialect/encoder.c - canonical events to a client's bytes.
  *
- * Streams are written event by event; whole bodies are collected as an event log, brought into compact
- * form (event.c) and written at END, so that a dialect's writer of whole bodies sees one order only:
- * choices one after another, parts whole, extras without repeats. That a live log and its stored form
- * give the same body holds by construction.
+ * Streams are written event by event; whole bodies are collected as an event log, brought into
+ * compact form (event.c) and written at END, so that a dialect's writer of whole bodies sees one
+ * order only: choices one after another, parts whole, extras without repeats. That a live log and
+ * its stored form give the same body holds by construction.
  *
- * What no dialect wants to see is taken out here: extras of other dialects, choices beyond choices_max.
- * Ids are fresh on replay (two answers with one id confuse clients that file by id), else the
- * upstream's own.
+ * What no dialect wants to see is taken out here: extras of other dialects, choices beyond
+ * choices_max. Ids are fresh on replay (two answers with one id confuse clients that file by id),
+ * else the upstream's own.
  */
 #include "dialect/dialect_int.h"
 
@@ -65,7 +65,8 @@ static bool of_choice(const struct lr_event *ev)
     case LR_EV_FINISH:
         return true;
     case LR_EV_EXTRA:
-        return ev->sub == LR_SCOPE_CHOICE || ev->sub == LR_SCOPE_MESSAGE || ev->sub == LR_SCOPE_PART;
+        return ev->sub == LR_SCOPE_CHOICE || ev->sub == LR_SCOPE_MESSAGE ||
+               ev->sub == LR_SCOPE_PART;
     default:
         return false;
     }
@@ -143,8 +144,8 @@ void lr_id_answer(const struct lr_encoder_opts *o, const char *prefix, struct lr
 }
 
 /* Chat's ids may have 40 characters: 5 + 24 + 11 hold choices and parts up to 9999. */
-void lr_id_tool(const struct lr_encoder_opts *o, const char *prefix, struct lr_str own, unsigned choice,
-                unsigned part, struct lr_buf *out)
+void lr_id_tool(const struct lr_encoder_opts *o, const char *prefix, struct lr_str own,
+                unsigned choice, unsigned part, struct lr_buf *out)
 {
     if (own.n && !o->fresh_ids)
         (void)lr_buf_adds(out, own); /* failures stick in out */

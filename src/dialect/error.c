@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * dialect/error.c - error bodies: written in the client's dialect, read in whatever an upstream says.
+ * dialect/error.c - error bodies: written in the client's dialect, read in whatever an upstream
+ * says.
  *
  * Writing is the dialect's own row; a path of no dialect gets the OpenAI shape, which most clients
  * print sensibly. Reading is by shape, not by dialect, because proxies and load balancers answer in
@@ -35,7 +36,8 @@ static struct lr_str code_of(const struct lr_json *o)
     return lr_json_is(code, LR_JSON_NUMBER) ? code->text : (struct lr_str){0};
 }
 
-void lr_error_read(struct lr_arena *a, struct lr_str body, struct lr_str *code, struct lr_str *message)
+void lr_error_read(struct lr_arena *a, struct lr_str body, struct lr_str *code,
+                   struct lr_str *message)
 {
     *code = *message = (struct lr_str){0};
     struct lr_json *root;

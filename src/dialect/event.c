@@ -2,7 +2,8 @@
  * dialect/event.c - event logs: their bytes, what they amount to, and their stored form.
  *
  * An answer is a sequence of events; a log is their bytes, one record after another, with nothing
- * around them, so that a flight can append while readers follow with cursors (docs/formats/events.md):
+ * around them, so that a flight can append while readers follow with cursors
+ * (docs/formats/events.md):
  *
  *   +---------------+--------------------+--------+------+-----+-----+------------+---+---+
  *   | 001 | type:5  | dialect:4 | sub:4  | choice | part | |a| | |b| | by type    | a | b |
@@ -10,10 +11,11 @@
  *     1 byte          1 byte               varint   varint varint...   ERROR: status
  *                                                                      USAGE: known and 5 counts
  *
- * Varints are LEB128 in their shortest form only: a log has one spelling, and equal answers in stored
- * form have equal bytes. A delta of five letters takes eleven bytes.
+ * Varints are LEB128 in their shortest form only: a log has one spelling, and equal answers in
+ * stored form have equal bytes. A delta of five letters takes eleven bytes.
  *
- * Grammar (lr_answer_facts refuses everything else; a prefix of a valid log is valid, just incomplete):
+ * Grammar (lr_answer_facts refuses everything else; a prefix of a valid log is valid, just
+ * incomplete):
  *
  *   answer  := START event* [END | ERROR]  |  BYTES* [END | ERROR]
  *   a choice's parts: PART(k) (DELTA(k) | SIGN(k) | EXTRA part <= k)* PART_END(k), k = 0, 1, 2 ...,
@@ -27,14 +29,14 @@
  *   VECTORs  BYTES  USAGE  USAGE extras  END or ERROR
  *
  * Deltas, signatures and byte runs are joined; usage is merged field by field; extras are sorted by
- * name and become one a name: the last one that says something where they describe a state (TOP, USAGE,
- * and CHOICE ones unless all are arrays; Azure's last chunk takes back with {} what it said before),
- * else what the pieces make together (merge.c), like log probabilities. Records
- * are sorted by a 64-bit rank of where they belong, then by name (extras), then by their offset; 16
- * bytes of memory a record.
+ * name and become one a name: the last one that says something where they describe a state (TOP,
+ * USAGE, and CHOICE ones unless all are arrays; Azure's last chunk takes back with {} what it said
+ * before), else what the pieces make together (merge.c), like log probabilities. Records are sorted
+ * by a 64-bit rank of where they belong, then by name (extras), then by their offset; 16 bytes of
+ * memory a record.
  *
- * Tried and dropped: joining while the flight runs (readers' cursors would have to move), and a record
- * per choice with counts up front (nothing could be appended).
+ * Tried and dropped: joining while the flight runs (readers' cursors would have to move), and a
+ * record per choice with counts up front (nothing could be appended).
  */
 #include "dialect/dialect_int.h"
 
@@ -42,7 +44,7 @@
 #include <stdlib.h>
 
 #define LOG_VERSION 1
-#define HEAD_MAX (2 + 4 * 10 + 6 * 10) /* tag, sub, four varints and the most a type adds */
+#define HEAD_MAX    (2 + 4 * 10 + 6 * 10) /* tag, sub, four varints and the most a type adds */
 
 /* ---- records -------------------------------------------------------------------------------- */
 
@@ -106,7 +108,7 @@ static int get_varint(struct lr_str *s, uint64_t max, uint64_t *out)
         v |= (uint64_t)(c & 0x7F) << shift;
         if (c & 0x80)
             continue;
-        LR_FAIL_IF(shift && c == 0, LR_ECORRUPT);       /* not the shortest */
+        LR_FAIL_IF(shift && c == 0, LR_ECORRUPT);      /* not the shortest */
         LR_FAIL_IF(shift == 63 && c > 1, LR_ECORRUPT); /* beyond 64 bits */
         LR_FAIL_IF(v > max, LR_ECORRUPT);
         *out = v;
@@ -249,8 +251,8 @@ static int walk_choice(struct walk *w, const struct lr_event *ev)
         w->bad_finish |= ev->sub == LR_FINISH_FILTER || ev->sub == LR_FINISH_PAUSE;
         return 0;
     }
-    bool whole = ev->type == LR_EV_LOGPROBS ||
-                 (ev->type == LR_EV_EXTRA && ev->sub != LR_SCOPE_PART);
+    bool whole =
+        ev->type == LR_EV_LOGPROBS || (ev->type == LR_EV_EXTRA && ev->sub != LR_SCOPE_PART);
     return whole ? 0 : walk_part(c, ev);
 }
 
@@ -278,8 +280,8 @@ static int walk_event(struct walk *w, const struct lr_event *ev)
         return w->started ? 0 : LR_ECORRUPT;
     default:
         LR_FAIL_IF(!w->started, LR_ECORRUPT);
-        if (ev->type == LR_EV_EXTRA && (ev->sub == LR_SCOPE_TOP || ev->sub == LR_SCOPE_USAGE ||
-                                        ev->sub == LR_SCOPE_EVENT))
+        if (ev->type == LR_EV_EXTRA &&
+            (ev->sub == LR_SCOPE_TOP || ev->sub == LR_SCOPE_USAGE || ev->sub == LR_SCOPE_EVENT))
             return 0;
         return walk_choice(w, ev);
     }
@@ -305,7 +307,8 @@ bool lr_json_is_void(struct lr_str raw)
     struct lr_str s = lr_str_trim(raw);
     if (lr_str_is(s, "null") || lr_str_is(s, "\"\""))
         return true;
-    if (s.n < 2 || !((s.p[0] == '[' && s.p[s.n - 1] == ']') || (s.p[0] == '{' && s.p[s.n - 1] == '}')))
+    if (s.n < 2 ||
+        !((s.p[0] == '[' && s.p[s.n - 1] == ']') || (s.p[0] == '{' && s.p[s.n - 1] == '}')))
         return false;
     return lr_str_trim(lr_str(s.p + 1, s.n - 2)).n == 0;
 }
@@ -375,9 +378,10 @@ enum { C_LOGPROBS, C_REFUSAL_LOGPROBS, C_PARTS, C_MESSAGE, C_EXTRA, C_FINISH };
 enum { P_OPEN, P_DELTA, P_SIGN, P_REDACTED, P_EXTRA, P_END };
 
 /* section:8 choice:16 class:8 part:16 kind:8 */
-static uint64_t rank(unsigned section, unsigned choice, unsigned class, unsigned part, unsigned kind)
+static uint64_t rank(unsigned section, unsigned choice, unsigned class, unsigned part,
+                     unsigned kind)
 {
-    return (uint64_t)section << 48 | (uint64_t)choice << 32 | (uint64_t)class << 24 |
+    return (uint64_t)section << 48 | (uint64_t)choice << 32 | (uint64_t) class << 24 |
            (uint64_t)part << 8 | kind;
 }
 
@@ -456,7 +460,8 @@ static int order_extra(const struct lr_event *a, const struct lr_event *b)
 }
 
 /* The order of the stored form, offsets apart. */
-static int order(const struct lr_event *a, uint64_t rank_a, const struct lr_event *b, uint64_t rank_b)
+static int order(const struct lr_event *a, uint64_t rank_a, const struct lr_event *b,
+                 uint64_t rank_b)
 {
     if (rank_a != rank_b)
         return rank_a < rank_b ? -1 : 1;
@@ -640,8 +645,8 @@ bool lr_answer_is_compact(struct lr_str log)
     struct lr_event before, ev;
     int rc = lr_event_next(&log, &before);
     while (rc == 1) {
-        bool piece = before.type == LR_EV_DELTA || before.type == LR_EV_SIGN ||
-                     before.type == LR_EV_BYTES;
+        bool piece =
+            before.type == LR_EV_DELTA || before.type == LR_EV_SIGN || before.type == LR_EV_BYTES;
         if (piece && !before.a.n)
             return false;
         rc = lr_event_next(&log, &ev);

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  * dialect/merge.c - the pieces of a streamed JSON value put together again.
  *
- * Members that this program does not know arrive in streams as pieces in every delta, and a whole body
- * needs one value. The rule is the one the public clients apply when they accumulate deltas: objects
- * are merged member by member, arrays are put end to end, strings are put end to end (unless all
- * pieces are the same: then it was a state, repeated), null gives way, and of everything else the last
- * one counts. Deviation: numbers are not added up (the clients do, and get wrong indexes).
+ * Members that this program does not know arrive in streams as pieces in every delta, and a whole
+ * body needs one value. The rule is the one the public clients apply when they accumulate deltas:
+ * objects are merged member by member, arrays are put end to end, strings are put end to end
+ * (unless all pieces are the same: then it was a state, repeated), null gives way, and of
+ * everything else the last one counts. Deviation: numbers are not added up (the clients do, and get
+ * wrong indexes).
  *
- * Members keep the order in which their names were first seen. All members of all pieces are sorted by
- * name once a level, so that a million pieces cost n log n.
+ * Members keep the order in which their names were first seen. All members of all pieces are sorted
+ * by name once a level, so that a million pieces cost n log n.
  */
 #include "dialect/dialect_int.h"
 
 #include <stdlib.h>
 
-#define DEPTH_MAX 48 /* the JSON writer nests 64 deep; deeper values are not merged, the last counts */
+#define DEPTH_MAX                                                                                  \
+    48 /* the JSON writer nests 64 deep; deeper values are not merged, the last counts */
 #define SCRATCH_PER_BYTE 96
 
 struct lr_merge_piece {
@@ -58,7 +60,8 @@ int lr_merge_add(struct lr_merge *m, struct lr_str raw)
     return 0;
 }
 
-static int put(struct lr_arena *a, struct lr_jw *w, const struct lr_json **v, size_t n, unsigned depth);
+static int put(struct lr_arena *a, struct lr_jw *w, const struct lr_json **v, size_t n,
+               unsigned depth);
 
 static int by_name(const void *x, const void *y)
 {
@@ -155,7 +158,8 @@ static int put_strings(struct lr_arena *a, struct lr_jw *w, const struct lr_json
 }
 
 /* v[0, n), n > 0, is used up: it is reordered. */
-static int put(struct lr_arena *a, struct lr_jw *w, const struct lr_json **v, size_t n, unsigned depth)
+static int put(struct lr_arena *a, struct lr_jw *w, const struct lr_json **v, size_t n,
+               unsigned depth)
 {
     const struct lr_json *last = v[n - 1];
     size_t k = 0;

@@ -9,7 +9,8 @@
 
 #define AT(member) offsetof(struct lr_request, member)
 
-static int take_nodes(struct lr_request *r, const struct lr_json *v, bool *taken, struct lr_err *err)
+static int take_nodes(struct lr_request *r, const struct lr_json *v, bool *taken,
+                      struct lr_err *err)
 {
     static const struct {
         const char *name;
@@ -57,12 +58,12 @@ static int take_stop(struct lr_arena *a, struct lr_request *r, const struct lr_j
     return 0;
 }
 
-static int take_quiet(struct lr_arena *a, struct lr_request *r, const struct lr_json *v, bool *taken,
-                      struct lr_err *err)
+static int take_quiet(struct lr_arena *a, struct lr_request *r, const struct lr_json *v,
+                      bool *taken, struct lr_err *err)
 {
-    static const char *const names[] = {"user",     "safety_identifier", "prompt_cache_key",
-                                        "metadata", "store",             "prompt_cache_retention",
-                                        "service_tier"};
+    static const char *const names[] = {
+        "user",  "safety_identifier",      "prompt_cache_key", "metadata",
+        "store", "prompt_cache_retention", "service_tier"};
     for (size_t i = 0; i < LR_COUNT(names); i++) {
         if (!lr_str_is(v->key, names[i]))
             continue;
@@ -88,7 +89,8 @@ static int take_stream_options(struct lr_arena *a, struct lr_request *r, const s
     if (!o)
         return 0;
     struct lr_at at = {NULL, "stream_options", -1};
-    LR_TRY(lr_take_bool(lr_json_get(o, "include_usage"), &at, "include_usage", &r->include_usage, err));
+    LR_TRY(lr_take_bool(lr_json_get(o, "include_usage"), &at, "include_usage", &r->include_usage,
+                        err));
     return lr_extra_add(a, &r->quiet, v);
 }
 

@@ -3,14 +3,13 @@
  *
  * A request leaves in one of three ways:
  *
- *   forward       the client's own bytes, spliced: only `model` and stream_options differ, and where
- *                 nothing differs the bytes are copied as they came (unknown members, order, spelling)
- *   write         another dialect's body, from the canonical form: refused by name where that would
- *                 lose something that changes the answer
- *   write_inputs  an embedding body for some of its inputs
+ *   forward       the client's own bytes, spliced: only `model` and stream_options differ, and
+ * where nothing differs the bytes are copied as they came (unknown members, order, spelling) write
+ * another dialect's body, from the canonical form: refused by name where that would lose something
+ * that changes the answer write_inputs  an embedding body for some of its inputs
  *
- * Paths of refusals ("messages[3].content[1].text") are chains of struct lr_at on the parsers' stacks
- * and become text only when something is wrong: the good path formats nothing.
+ * Paths of refusals ("messages[3].content[1].text") are chains of struct lr_at on the parsers'
+ * stacks and become text only when something is wrong: the good path formats nothing.
  */
 #include "dialect/dialect_int.h"
 
@@ -50,8 +49,8 @@ bool lr_given(const struct lr_json *v)
     return v && v->type != LR_JSON_NULL;
 }
 
-int lr_take_str(const struct lr_json *v, const struct lr_at *at, const char *member, struct lr_str *out,
-                struct lr_err *err)
+int lr_take_str(const struct lr_json *v, const struct lr_at *at, const char *member,
+                struct lr_str *out, struct lr_err *err)
 {
     if (lr_given(v) && !lr_json_text(v, out))
         return lr_want_at(err, at, member, "a string");
@@ -210,7 +209,8 @@ static int usage_asked(struct lr_arena *a, const struct lr_json *old, struct lr_
     struct lr_jw w;
     lr_jw_init(&w, &b);
     lr_jw_obj(&w);
-    for (const struct lr_json *m = lr_json_is(old, LR_JSON_OBJECT) ? old->child : NULL; m; m = m->next) {
+    for (const struct lr_json *m = lr_json_is(old, LR_JSON_OBJECT) ? old->child : NULL; m;
+         m = m->next) {
         if (lr_str_is(m->key, "include_usage"))
             continue;
         lr_jw_key_str(&w, m->key);

@@ -3,15 +3,15 @@
  *
  *   bytes -> lines (LF, CR or CRLF; CRLF may be split) -> fields -> an event at each empty line
  *
- * Kept from the standard: one leading byte order mark is dropped; `data` fields of an event are joined
- * by LF; one blank after the colon is dropped; lines that start with a colon are comments; unknown
- * fields are ignored; an event without a data field is dropped; what follows the last empty line is no
- * event. Left out: `id` and `retry` (nobody reconnects in the middle of an answer).
+ * Kept from the standard: one leading byte order mark is dropped; `data` fields of an event are
+ * joined by LF; one blank after the colon is dropped; lines that start with a colon are comments;
+ * unknown fields are ignored; an event without a data field is dropped; what follows the last empty
+ * line is no event. Left out: `id` and `retry` (nobody reconnects in the middle of an answer).
  *
- * Invariants: events do not depend on how the bytes were split; a line that lies whole in the fed bytes
- * is never copied but for its value; no more than `max` bytes of a line and `max` bytes of an event's
- * data are held. Every byte is looked at once: a search for LF and CR apart would be quadratic on a
- * stream of one of them.
+ * Invariants: events do not depend on how the bytes were split; a line that lies whole in the fed
+ * bytes is never copied but for its value; no more than `max` bytes of a line and `max` bytes of an
+ * event's data are held. Every byte is looked at once: a search for LF and CR apart would be
+ * quadratic on a stream of one of them.
  */
 #include "dialect/dialect_int.h"
 
@@ -59,7 +59,8 @@ static int field(struct lr_sse *s, struct lr_str line)
 static int end_line(struct lr_sse *s, struct lr_str line, lr_sse_fn fn, void *ctx)
 {
     static const char bom[] = "\xEF\xBB\xBF";
-    LR_FAIL_IF(line.n > s->max, LR_EOVER); /* also where it was never buffered: splits do not matter */
+    LR_FAIL_IF(line.n > s->max,
+               LR_EOVER); /* also where it was never buffered: splits do not matter */
     if (!s->begun && lr_str_starts(line, lr_str(bom, 3)))
         line = lr_str(line.p + 3, line.n - 3);
     s->begun = true;

@@ -23,7 +23,8 @@ static void check_accepted(struct lr_arena *a, enum lr_dialect_id d, struct lr_s
     struct lr_err err = {0};
     int rc = lr_request_parse(a, d, body, &r, &err);
     if (rc)
-        fprintf(stderr, "%s at %s: %s\n%.*s\n", lr_dialect_name(d), err.where, err.msg, (int)body.n, body.p);
+        fprintf(stderr, "%s at %s: %s\n%.*s\n", lr_dialect_name(d), err.where, err.msg, (int)body.n,
+                body.p);
     MUST(rc == 0);
     MUST(lr_str_is(r->model, "model-b"));
 }
@@ -54,7 +55,8 @@ static void check_translations(struct lr_arena *a, const struct lr_request *r)
         struct lr_err err = {0};
         lr_buf_init(&out, LR_MIB(16));
         lr_buf_init(&dropped, LR_KIB(64));
-        int rc = lr_request_write(r, (enum lr_dialect_id)d, LR_STR("model-b"), 4096, &out, &dropped, &err);
+        int rc = lr_request_write(r, (enum lr_dialect_id)d, LR_STR("model-b"), 4096, &out, &dropped,
+                                  &err);
         MUST(rc == 0 || err.msg[0] || rc == LR_ENOMEM || rc == LR_EOVER);
         if (!rc)
             check_accepted(a, (enum lr_dialect_id)d, lr_buf_str(&out));

@@ -3,9 +3,9 @@
  *
  *   byte 0: dialect (modulo) and, in the top bit, whole or stream     bytes 1-4: lengths of pieces
  *
- * Split or not, the same events come and the same failure. What was emitted is the beginning of a valid
- * answer; its stored form is a fixed point and gives the same whole body in every dialect; and all
- * dialects can stream it.
+ * Split or not, the same events come and the same failure. What was emitted is the beginning of a
+ * valid answer; its stored form is a fixed point and gives the same whole body in every dialect;
+ * and all dialects can stream it.
  */
 #include "dialect/dialect_int.h"
 
@@ -55,7 +55,8 @@ static int encode(enum lr_dialect_id d, bool stream, struct lr_str log, struct l
                                 .include_usage = true,
                                 .fresh_ids = stream,
                                 .created_s = 1,
-                                .choices_max = d == LR_DIALECT_CHAT || d == LR_DIALECT_COMPLETION ? 0 : 1,
+                                .choices_max =
+                                    d == LR_DIALECT_CHAT || d == LR_DIALECT_COMPLETION ? 0 : 1,
                                 .whole_max = LR_MIB(16)};
     struct lr_encoder *enc;
     struct lr_event ev;
@@ -74,7 +75,8 @@ static void check_json(struct lr_str body)
     struct lr_json *v;
     struct lr_err err = {0};
     lr_arena_init(&a, LR_GIB(1));
-    int rc = body.n ? lr_json_parse(&a, body, &(struct lr_json_limits){.depth_max = 200}, &v, &err) : 0;
+    int rc =
+        body.n ? lr_json_parse(&a, body, &(struct lr_json_limits){.depth_max = 200}, &v, &err) : 0;
     if (rc)
         fprintf(stderr, "%s %s\n%.*s\n", err.where, err.msg, (int)body.n, body.p);
     MUST(rc == 0);

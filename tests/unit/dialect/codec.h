@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * unit/dialect/codec.h - what the tests of the dialects share: bytes to logs, logs to text and bytes.
+ * unit/dialect/codec.h - what the tests of the dialects share: bytes to logs, logs to text and
+ * bytes.
  */
 #ifndef TESTS_UNIT_DIALECT_CODEC_H
 #define TESTS_UNIT_DIALECT_CODEC_H
@@ -16,7 +17,8 @@ static inline int codec_append(void *ctx, const struct lr_event *ev)
     return lr_event_append(ctx, ev);
 }
 
-/* Decodes bytes, fed in pieces of at most `step` (0: at once), into log. Returns the first failure. */
+/* Decodes bytes, fed in pieces of at most `step` (0: at once), into log. Returns the first failure.
+ */
 static inline int codec_decode(enum lr_dialect_id d, bool stream, struct lr_str bytes, size_t step,
                                struct lr_buf *log, struct lr_err *err)
 {
@@ -35,7 +37,8 @@ static inline int codec_decode(enum lr_dialect_id d, bool stream, struct lr_str 
     return rc;
 }
 
-static inline int codec_encode(const struct lr_encoder_opts *o, struct lr_str log, struct lr_buf *out)
+static inline int codec_encode(const struct lr_encoder_opts *o, struct lr_str log,
+                               struct lr_buf *out)
 {
     struct lr_encoder *enc;
     struct lr_event ev;
@@ -61,9 +64,9 @@ static inline struct lr_encoder_opts codec_opts(enum lr_dialect_id d, bool strea
 
 static inline void codec_dump_event(const struct lr_event *ev, struct lr_buf *out)
 {
-    static const char *const names[] = {"?",        "START",  "PART",  "DELTA",  "SIGN",
+    static const char *const names[] = {"?",        "START",    "PART",   "DELTA", "SIGN",
                                         "PART_END", "LOGPROBS", "FINISH", "USAGE", "VECTOR",
-                                        "EXTRA",    "ERROR",  "END",   "BYTES"};
+                                        "EXTRA",    "ERROR",    "END",    "BYTES"};
     lr_buf_addf(out, "%s", names[ev->type]);
     if (ev->type != LR_EV_START && ev->type != LR_EV_USAGE && ev->type != LR_EV_END)
         lr_buf_addf(out, " %u.%u sub=%u", ev->choice, ev->part, ev->sub);

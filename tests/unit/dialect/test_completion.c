@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * unit/dialect/test_completion.c - Completions: requests. The answers are among test_chat.c's golden
- * ones, with which they share their code.
+ * unit/dialect/test_completion.c - Completions: requests. The answers are among test_chat.c's
+ * golden ones, with which they share their code.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,11 +21,13 @@ static void sampling_is_canonical_and_the_rest_counts_as_extra(void **state)
     struct lr_arena a;
     struct lr_request *r;
     lr_arena_init(&a, LR_MIB(1));
-    assert_int_equal(parse(&a, "{\"model\":\"m\",\"prompt\":\"Once\",\"max_tokens\":7,\"logprobs\":2,"
-                               "\"stop\":[\"a\",\"b\"],\"n\":2,\"suffix\":\"x\",\"echo\":true,\"best_of\":3,"
-                               "\"user\":\"u\",\"stream\":true}",
-                           &r, NULL),
-                     0);
+    assert_int_equal(
+        parse(&a,
+              "{\"model\":\"m\",\"prompt\":\"Once\",\"max_tokens\":7,\"logprobs\":2,"
+              "\"stop\":[\"a\",\"b\"],\"n\":2,\"suffix\":\"x\",\"echo\":true,\"best_of\":3,"
+              "\"user\":\"u\",\"stream\":true}",
+              &r, NULL),
+        0);
     assert_true(lr_str_is(r->prompt->text, "Once"));
     assert_int_equal(r->max_tokens, 7);
     assert_int_equal(r->n_stop, 2);
@@ -46,9 +48,15 @@ static void prompts_are_checked_with_their_path(void **state)
     static const struct {
         const char *prompt, *where;
     } rows[] = {
-        {"\"a\"", NULL},       {"[\"a\",\"b\"]", NULL},    {"[1,2]", NULL},
-        {"[[1],[2]]", NULL},   {"null", NULL},             {"{}", "prompt"},
-        {"7", "prompt"},       {"[\"a\",{}]", "prompt[1]"}, {"[[1],[\"a\"]]", "prompt[1]"},
+        {"\"a\"", NULL},
+        {"[\"a\",\"b\"]", NULL},
+        {"[1,2]", NULL},
+        {"[[1],[2]]", NULL},
+        {"null", NULL},
+        {"{}", "prompt"},
+        {"7", "prompt"},
+        {"[\"a\",{}]", "prompt[1]"},
+        {"[[1],[\"a\"]]", "prompt[1]"},
     };
     for (size_t i = 0; i < LR_COUNT(rows); i++) {
         struct lr_arena a;
@@ -74,7 +82,8 @@ static void streams_are_asked_for_their_usage(void **state)
     assert_int_equal(parse(&a, "{\"model\":\"m\",\"prompt\":\"a\",\"stream\":true}", &r, NULL), 0);
     assert_int_equal(lr_request_forward(&a, r, LR_STR("m"), &out), 0);
     struct lr_request *again;
-    assert_int_equal(lr_request_parse(&a, LR_DIALECT_COMPLETION, lr_buf_str(&out), &again, NULL), 0);
+    assert_int_equal(lr_request_parse(&a, LR_DIALECT_COMPLETION, lr_buf_str(&out), &again, NULL),
+                     0);
     assert_true(again->include_usage && again->stream && !r->include_usage);
     lr_buf_free(&out);
     lr_arena_free(&a);

@@ -46,8 +46,8 @@ static void inputs_are_single_items(void **state)
 static void other_inputs_are_refused(void **state)
 {
     (void)state;
-    static const char *const inputs[] = {"1", "{}", "null", "[{}]", "[\"a\",1]", "[1,\"a\"]", "[[\"a\"]]",
-                                         "[null]", "[1,[2]]"};
+    static const char *const inputs[] = {"1",         "{}",        "null",   "[{}]",   "[\"a\",1]",
+                                         "[1,\"a\"]", "[[\"a\"]]", "[null]", "[1,[2]]"};
     for (size_t i = 0; i < LR_COUNT(inputs); i++) {
         struct lr_arena a;
         struct lr_request *r;
@@ -67,13 +67,17 @@ static void some_inputs_make_a_request_of_their_own(void **state)
     struct lr_buf out;
     lr_arena_init(&a, LR_MIB(1));
     lr_buf_init(&out, 4096);
-    assert_int_equal(parse(&a, "{\"model\":\"m\",\"dimensions\":3,\"input\":[\"a\",\"b\\n\",\"c\"],\"x\":[ ]}",
-                           &r),
+    assert_int_equal(
+        parse(&a, "{\"model\":\"m\",\"dimensions\":3,\"input\":[\"a\",\"b\\n\",\"c\"],\"x\":[ ]}",
+              &r),
+        0);
+    assert_int_equal(lr_request_write_inputs(&a, r, LR_STR("up"), (const size_t[]){2, 1}, 2, &out),
                      0);
-    assert_int_equal(lr_request_write_inputs(&a, r, LR_STR("up"), (const size_t[]){2, 1}, 2, &out), 0);
-    assert_true(lr_str_is(lr_buf_str(&out),
-                          "{\"model\":\"up\",\"dimensions\":3,\"input\":[\"c\",\"b\\n\"],\"x\":[ ]}"));
-    assert_int_equal(lr_request_write_inputs(&a, r, LR_STR("up"), (const size_t[]){3}, 1, &out), LR_EINVAL);
+    assert_true(
+        lr_str_is(lr_buf_str(&out),
+                  "{\"model\":\"up\",\"dimensions\":3,\"input\":[\"c\",\"b\\n\"],\"x\":[ ]}"));
+    assert_int_equal(lr_request_write_inputs(&a, r, LR_STR("up"), (const size_t[]){3}, 1, &out),
+                     LR_EINVAL);
     lr_buf_free(&out);
     lr_arena_free(&a);
 }
@@ -94,7 +98,8 @@ static void a_large_batch_is_read_within_its_bound(void **state)
         lr_buf_addf(&body, "],\"index\":%d}", i);
     }
     lr_buf_addz(&body, "],\"model\":\"m\"}");
-    assert_int_equal(codec_decode(LR_DIALECT_EMBEDDING, false, lr_buf_str(&body), 4096, &log, NULL), 0);
+    assert_int_equal(codec_decode(LR_DIALECT_EMBEDDING, false, lr_buf_str(&body), 4096, &log, NULL),
+                     0);
     struct lr_str rest = lr_buf_str(&log);
     struct lr_event ev;
     int vectors = 0;
@@ -117,8 +122,9 @@ static void a_large_batch_is_read_within_its_bound(void **state)
 static void bad_vectors_are_refused(void **state)
 {
     (void)state;
-    static const char *const vectors[] = {"[1,]", "[01]", "[1 2]", "[]", "[\"a\"]", "[[1]]", "null", "1",
-                                          "[1,2", "[.5]", "[1.]", "[1e]", "[-]", "[NaN]"};
+    static const char *const vectors[] = {"[1,]",  "[01]", "[1 2]", "[]",   "[\"a\"]",
+                                          "[[1]]", "null", "1",     "[1,2", "[.5]",
+                                          "[1.]",  "[1e]", "[-]",   "[NaN]"};
     for (size_t i = 0; i < LR_COUNT(vectors); i++) {
         struct lr_buf log;
         char body[128];
@@ -136,15 +142,17 @@ static void only_vectors_of_data_are_lifted(void **state)
     struct lr_buf log, out;
     lr_buf_init(&log, 4096);
     lr_buf_init(&out, 4096);
-    static const char body[] = "{\"x\":[{\"embedding\":[7,8]}],\"data\":[{\"embedding\":[1],\"y\":{"
-                               "\"embedding\":[9,9]},\"t\":\"\\\"embedding\\\":[5,5]\"}],\"model\":\"m\"}";
+    static const char body[] =
+        "{\"x\":[{\"embedding\":[7,8]}],\"data\":[{\"embedding\":[1],\"y\":{"
+        "\"embedding\":[9,9]},\"t\":\"\\\"embedding\\\":[5,5]\"}],\"model\":\"m\"}";
     assert_int_equal(codec_decode(LR_DIALECT_EMBEDDING, false, lr_strz(body), 0, &log, NULL), 0);
     struct lr_encoder_opts o = codec_opts(LR_DIALECT_EMBEDDING, false);
     assert_int_equal(codec_encode(&o, lr_buf_str(&log), &out), 0);
-    assert_true(lr_str_is(lr_buf_str(&out),
-                          "{\"object\":\"list\",\"data\":[{\"object\":\"embedding\",\"index\":0,"
-                          "\"embedding\":[1],\"t\":\"\\\"embedding\\\":[5,5]\",\"y\":{\"embedding\":[9,9]}}],"
-                          "\"x\":[{\"embedding\":[7,8]}],\"model\":\"m\"}"));
+    assert_true(lr_str_is(
+        lr_buf_str(&out),
+        "{\"object\":\"list\",\"data\":[{\"object\":\"embedding\",\"index\":0,"
+        "\"embedding\":[1],\"t\":\"\\\"embedding\\\":[5,5]\",\"y\":{\"embedding\":[9,9]}}],"
+        "\"x\":[{\"embedding\":[7,8]}],\"model\":\"m\"}"));
     lr_buf_free(&log);
     lr_buf_free(&out);
 }

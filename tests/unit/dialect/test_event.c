@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * unit/dialect/test_event.c - event logs: their bytes, facts, stored form, and the laws that tie the
- * stored form to what every dialect writes. Run with `write FILE` it makes the golden log.
+ * unit/dialect/test_event.c - event logs: their bytes, facts, stored form, and the laws that tie
+ * the stored form to what every dialect writes. Run with `write FILE` it makes the golden log.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -38,12 +38,18 @@ static void golden_log(struct lr_buf *log)
     put(log, EV(.type = LR_EV_FINISH, .sub = LR_FINISH_TOOL));
     put(log, EV(.type = LR_EV_PART, .sub = LR_PART_TEXT, .choice = 300));
     put(log, EV(.type = LR_EV_PART_END, .choice = 300));
-    put(log, EV(.type = LR_EV_FINISH, .sub = LR_FINISH_STOP_SEQUENCE, .choice = 300, .a = LR_STR("END")));
+    put(log, EV(.type = LR_EV_FINISH, .sub = LR_FINISH_STOP_SEQUENCE, .choice = 300,
+                .a = LR_STR("END")));
     put(log, EV(.type = LR_EV_VECTOR, .choice = 2, .a = LR_STR("[0.5,-1]")));
-    put(log, EV(.type = LR_EV_USAGE, .usage = {.input = 1000, .output = 7, .cached_input = 128,
-                                               .written_input = 1, .reasoning = 3, .known = true}));
+    put(log, EV(.type = LR_EV_USAGE, .usage = {.input = 1000,
+                                               .output = 7,
+                                               .cached_input = 128,
+                                               .written_input = 1,
+                                               .reasoning = 3,
+                                               .known = true}));
     put(log, EV(.type = LR_EV_END));
-    put(log, EV(.type = LR_EV_ERROR, .status = 502, .a = LR_STR("overloaded"), .b = LR_STR("Later.")));
+    put(log,
+        EV(.type = LR_EV_ERROR, .status = 502, .a = LR_STR("overloaded"), .b = LR_STR("Later.")));
     put(log, EV(.type = LR_EV_BYTES, .a = LR_STR("\x00\xff raw")));
 }
 
@@ -113,15 +119,15 @@ static void other_spellings_and_versions_are_corrupt(void **state)
         const char *bytes;
         size_t n;
     } rows[] = {
-        {"\x2c\x00\x80\x00\x00\x00\x00", 7},                          /* choice not in shortest form */
-        {"\x4c\x00\x00\x00\x00\x00", 6},                              /* version 2 */
-        {"\x20\x00\x00\x00\x00\x00", 6},                              /* type 0 */
-        {"\x2e\x00\x00\x00\x00\x00", 6},                              /* type 14 */
-        {"\x2c\x60\x00\x00\x00\x00", 6},                              /* dialect 6 */
-        {"\x22\x0a\x00\x00\x00\x00", 6},                              /* part type 10 */
-        {"\x2c\x00\x80\x80\x04\x00\x00\x00", 8},                      /* choice 65536 */
-        {"\x2c\x00\x00\x00\x01\x00", 6},                              /* text beyond the end */
-        {"\x2c\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 14}, /* length 2^64 - 1 */
+        {"\x2c\x00\x80\x00\x00\x00\x00", 7},     /* choice not in shortest form */
+        {"\x4c\x00\x00\x00\x00\x00", 6},         /* version 2 */
+        {"\x20\x00\x00\x00\x00\x00", 6},         /* type 0 */
+        {"\x2e\x00\x00\x00\x00\x00", 6},         /* type 14 */
+        {"\x2c\x60\x00\x00\x00\x00", 6},         /* dialect 6 */
+        {"\x22\x0a\x00\x00\x00\x00", 6},         /* part type 10 */
+        {"\x2c\x00\x80\x80\x04\x00\x00\x00", 8}, /* choice 65536 */
+        {"\x2c\x00\x00\x00\x01\x00", 6},         /* text beyond the end */
+        {"\x2c\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 14},     /* length 2^64 - 1 */
         {"\x2c\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02\x00", 15}, /* beyond 64 bits */
     };
     for (size_t i = 0; i < LR_COUNT(rows); i++) {
@@ -159,10 +165,10 @@ static int facts_of(struct lr_answer_facts *f, const struct lr_event *ev, size_t
 }
 #define FACTS(f, ...)                                                                              \
     facts_of(f, (struct lr_event[]){__VA_ARGS__}, LR_COUNT(((struct lr_event[]){__VA_ARGS__})))
-#define START EV(.type = LR_EV_START, .b = LR_STR("m"))
-#define FINISH(k) EV(.type = LR_EV_FINISH, .sub = (k))
-#define END EV(.type = LR_EV_END)
-#define TEXT(p) EV(.type = LR_EV_PART, .sub = LR_PART_TEXT, .part = (p))
+#define START       EV(.type = LR_EV_START, .b = LR_STR("m"))
+#define FINISH(k)   EV(.type = LR_EV_FINISH, .sub = (k))
+#define END         EV(.type = LR_EV_END)
+#define TEXT(p)     EV(.type = LR_EV_PART, .sub = LR_PART_TEXT, .part = (p))
 #define PART_END(p) EV(.type = LR_EV_PART_END, .part = (p))
 #define EXTRA(name, value)                                                                         \
     EV(.type = LR_EV_EXTRA, .sub = LR_SCOPE_TOP, .dialect = LR_DIALECT_CHAT, .a = LR_STR(name),    \
@@ -235,14 +241,15 @@ static struct lr_str pick(struct lr_rng *r, const char *const *list, size_t n)
 
 static struct lr_str random_text(struct lr_rng *r)
 {
-    return PICK(r, "a", "Hello ", "\xc3\xa9", "\xf0\x9f\x98\x80", "\n\n", "\"q\\\"", "{\"x\":", "data: [DONE]",
-                "\t\x01", " ", "the quick brown fox jumps over the lazy dog");
+    return PICK(r, "a", "Hello ", "\xc3\xa9", "\xf0\x9f\x98\x80", "\n\n", "\"q\\\"",
+                "{\"x\":", "data: [DONE]", "\t\x01", " ",
+                "the quick brown fox jumps over the lazy dog");
 }
 
 static struct lr_str random_json(struct lr_rng *r)
 {
-    return PICK(r, "1", "null", "\"s\"", "\"t\"", "[]", "[1]", "[{\"a\":1},\"x\"]", "{}", "{\"k\":\"v\"}",
-                "{\"k\":\"w\",\"l\":[1]}", "true", "-1.50e+3", "\"\"");
+    return PICK(r, "1", "null", "\"s\"", "\"t\"", "[]", "[1]", "[{\"a\":1},\"x\"]", "{}",
+                "{\"k\":\"v\"}", "{\"k\":\"w\",\"l\":[1]}", "true", "-1.50e+3", "\"\"");
 }
 
 static void random_extra(struct lr_rng *r, struct lr_buf *log, enum lr_dialect_id d,
@@ -263,8 +270,9 @@ static void random_part(struct lr_rng *r, struct lr_buf *log, enum lr_dialect_id
     bool call = type == LR_PART_TOOL_CALL;
     char id[32];
     snprintf(id, sizeof id, "call_%u_%u", choice, part);
-    put(log, EV(.type = LR_EV_PART, .sub = (uint8_t)type, .choice = choice, .part = part,
-                .a = call ? lr_strz(id) : (struct lr_str){0}, .b = call ? LR_STR("fn") : LR_STR("")));
+    put(log,
+        EV(.type = LR_EV_PART, .sub = (uint8_t)type, .choice = choice, .part = part,
+           .a = call ? lr_strz(id) : (struct lr_str){0}, .b = call ? LR_STR("fn") : LR_STR("")));
     for (size_t i = 0, n = 1 + lr_rng_below(r, 4); i < n; i++) {
         if (type == LR_PART_TEXT && d == LR_DIALECT_CHAT && !lr_rng_below(r, 4))
             put(log, EV(.type = LR_EV_LOGPROBS, .choice = choice,
@@ -278,7 +286,8 @@ static void random_part(struct lr_rng *r, struct lr_buf *log, enum lr_dialect_id
 }
 
 /* One choice, in the order in which a Chat answer has its parts. */
-static void random_choice(struct lr_rng *r, struct lr_buf *log, enum lr_dialect_id d, uint16_t choice)
+static void random_choice(struct lr_rng *r, struct lr_buf *log, enum lr_dialect_id d,
+                          uint16_t choice)
 {
     uint16_t part = 0;
     bool completion = d == LR_DIALECT_COMPLETION;
@@ -299,7 +308,8 @@ static void random_choice(struct lr_rng *r, struct lr_buf *log, enum lr_dialect_
 }
 
 /* A valid answer; its choices arrive interleaved. */
-static void random_answer(struct lr_rng *r, enum lr_dialect_id d, size_t choices, struct lr_buf *log)
+static void random_answer(struct lr_rng *r, enum lr_dialect_id d, size_t choices,
+                          struct lr_buf *log)
 {
     struct lr_buf each[3];
     struct lr_str rest[3];
@@ -319,12 +329,15 @@ static void random_answer(struct lr_rng *r, enum lr_dialect_id d, size_t choices
         left -= rest[i].n == 0;
         random_extra(r, log, d, LR_SCOPE_TOP, 0);
         if (!lr_rng_below(r, 20))
-            put(log, EV(.type = LR_EV_USAGE, .usage = {.input = lr_rng_below(r, 9), .known = true}));
+            put(log,
+                EV(.type = LR_EV_USAGE, .usage = {.input = lr_rng_below(r, 9), .known = true}));
     }
     for (size_t i = 0; i < choices; i++)
         lr_buf_free(&each[i]);
-    put(log, EV(.type = LR_EV_USAGE, .usage = {.input = 10, .output = 1 + lr_rng_below(r, 300),
-                                               .cached_input = lr_rng_below(r, 3), .known = true}));
+    put(log, EV(.type = LR_EV_USAGE, .usage = {.input = 10,
+                                               .output = 1 + lr_rng_below(r, 300),
+                                               .cached_input = lr_rng_below(r, 3),
+                                               .known = true}));
     random_extra(r, log, d, LR_SCOPE_USAGE, 0);
     put(log, EV(.type = LR_EV_END));
 }
@@ -341,9 +354,9 @@ static void expect_equal(uint64_t seed, const char *what, struct lr_str want, st
         codec_dump(want, &a);
         codec_dump(have, &b);
     }
-    fprintf(stderr, "%s, seed %llu\n--- want\n%.*s\n--- have\n%.*s\n", what, (unsigned long long)seed,
-                (int)(log ? a.len : want.n), log ? a.p : want.p, (int)(log ? b.len : have.n),
-                log ? b.p : have.p);
+    fprintf(stderr, "%s, seed %llu\n--- want\n%.*s\n--- have\n%.*s\n", what,
+            (unsigned long long)seed, (int)(log ? a.len : want.n), log ? a.p : want.p,
+            (int)(log ? b.len : have.n), log ? b.p : have.p);
     lr_buf_free(&a);
     lr_buf_free(&b);
     fail();
@@ -420,8 +433,8 @@ static void compact_keeps_every_text(void **state)
 static void every_dialect_writes_one_body_for_a_log_and_its_stored_form(void **state)
 {
     (void)state;
-    static const enum lr_dialect_id all[] = {LR_DIALECT_CHAT, LR_DIALECT_COMPLETION, LR_DIALECT_MESSAGES,
-                                             LR_DIALECT_RESPONSES};
+    static const enum lr_dialect_id all[] = {LR_DIALECT_CHAT, LR_DIALECT_COMPLETION,
+                                             LR_DIALECT_MESSAGES, LR_DIALECT_RESPONSES};
     for (uint64_t seed = 1; seed <= ROUNDS; seed++) {
         struct lr_rng r;
         struct lr_buf log, compact, a, b;
@@ -461,7 +474,8 @@ static void round_trip(uint64_t seed, enum lr_dialect_id d, bool stream, struct 
     assert_int_equal(codec_encode(&o, log, &bytes), 0);
     int rc = codec_decode(d, stream, lr_buf_str(&bytes), 7, &again, &err);
     if (rc)
-        print_error("seed %llu: %s\n%.*s\n", (unsigned long long)seed, err.msg, (int)bytes.len, bytes.p);
+        print_error("seed %llu: %s\n%.*s\n", (unsigned long long)seed, err.msg, (int)bytes.len,
+                    bytes.p);
     assert_int_equal(rc, 0);
     assert_int_equal(lr_answer_compact(lr_buf_str(&again), &have), 0);
     expect_equal(seed, stream ? "stream" : "whole", compact, lr_buf_str(&have));
@@ -525,7 +539,8 @@ static void merging_follows_the_rule_of_deltas(void **state)
         {{"\"a\"", "\"a\""}, "\"a\""},
         {{"[1]", "[]", "[2,3]"}, "[1,2,3]"},
         {{"{\"b\":\"x\"}", "null", "{\"a\":1,\"b\":\"y\"}"}, "{\"b\":\"xy\",\"a\":1}"},
-        {{"{\"a\":{\"b\":[1]}}", "{\"a\":{\"b\":[2],\"c\":null}}"}, "{\"a\":{\"b\":[1,2],\"c\":null}}"},
+        {{"{\"a\":{\"b\":[1]}}", "{\"a\":{\"b\":[2],\"c\":null}}"},
+         "{\"a\":{\"b\":[1,2],\"c\":null}}"},
         {{"\"a\"", "1"}, "1"},
         {{"null", "null"}, "null"},
     };

@@ -52,8 +52,12 @@ static void the_rules_of_the_standard_hold_for_every_split(void **state)
         {"event: x\n\ndata: a\n\n", "|a;"},
         {": hello\n\n: there\ndata: a\n:\n\n", "|a;"},
         {"id: 1\nretry: 2\nnothing\nother: x\ndata: a\n\n", "|a;"},
-        {"\xEF\xBB\xBF" "data: a\n\n", "|a;"},
-        {"data: a\n\n\xEF\xBB\xBF" "data: b\n\n", "|a;"},
+        {"\xEF\xBB\xBF"
+         "data: a\n\n",
+         "|a;"},
+        {"data: a\n\n\xEF\xBB\xBF"
+         "data: b\n\n",
+         "|a;"},
         {"\n\n\ndata: a\n\n\n\n", "|a;"},
         {"data: a", ""},
         {"data: a\n", ""},
@@ -127,7 +131,8 @@ static void the_callers_refusal_stops_the_feed(void **state)
     struct lr_sse s;
     int n = 0;
     lr_sse_init(&s, 100);
-    assert_int_equal(lr_sse_feed(&s, LR_STR("data: a\n\ndata: b\n\ndata: c\n\n"), stop, &n), LR_ECANCEL);
+    assert_int_equal(lr_sse_feed(&s, LR_STR("data: a\n\ndata: b\n\ndata: c\n\n"), stop, &n),
+                     LR_ECANCEL);
     assert_int_equal(n, 2);
     lr_sse_free(&s);
 }
