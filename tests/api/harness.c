@@ -127,6 +127,7 @@ static const char *find_header(const char *head, const char *name, char *out, si
 /* ---- upstream ---- */
 
 static pthread_mutex_t up_mu = PTHREAD_MUTEX_INITIALIZER;
+static struct up *all_ups;
 
 struct up_conn {
     int fd;
@@ -208,6 +209,10 @@ struct up *up_start(up_fn fn)
         die("upstream socket");
     u->port = ntohs(a.sin_port);
     u->fn = fn;
+    pthread_mutex_lock(&up_mu);
+    u->next = all_ups;
+    all_ups = u;
+    pthread_mutex_unlock(&up_mu);
     if (pthread_create(&t, NULL, accept_loop, u))
         die("thread");
     pthread_detach(t);

@@ -28,6 +28,7 @@ struct up {
     /* of the newest request, guarded by the harness's lock: read with up_* below */
     int fd, n_requests, n_aborted;
     char last_head[8192], last_body[65536];
+    struct up *next; /* all there ever were: threads in a last reply may still look at theirs */
 };
 struct up *up_start(up_fn fn);
 void up_stop(struct up *);
