@@ -1,9 +1,10 @@
 # Makes one C file of the files of the dashboard: cmake -DOUT=ui_files.c -DDIR=web -P embed.cmake
 # The order of the list is the order of the table in it.
-set(files index.html app.css app.js)
+set(files index.html app.css app.js icon.svg)
 set(types_index.html "text/html; charset=utf-8")
 set(types_app.css "text/css; charset=utf-8")
 set(types_app.js "text/javascript; charset=utf-8")
+set(types_icon.svg "image/svg+xml")
 set(arrays "")
 set(rows "")
 set(n 0)
