@@ -54,7 +54,7 @@ static void assert_whole(const struct resp *r, unsigned long n)
 static bool is_stored(const struct gw *g, const char *id)
 {
     char path[128], headers[160];
-    snprintf(path, sizeof path, "/larder/v1/explain/%s", id);
+    snprintf(path, sizeof path, "/larder/v1/explain/%.32s", id);
     snprintf(headers, sizeof headers, "authorization: Bearer %s\r\n", g->admin_key);
     struct resp r = http(g->port, "GET", path, headers, NULL);
     bool yes = r.status == 200 && strcmp(json_at(r.body, "stored"), "true") == 0;
