@@ -41,12 +41,23 @@ static enum lr_step no_upstream(struct lr_req *r, struct lr_str model)
     return lr_req_fail(r, 404, "model_not_found", "no upstream serves the model '%.*s'", LR_FMT(model));
 }
 
+/* Where paths go that we do not read: the first upstream; for requests in Anthropic's manner (counting
+ * tokens, batches) the first that speaks it. */
+static size_t default_upstream(const struct lr_req *r)
+{
+    bool anthropic = lr_conn_header(r->conn, "anthropic-version").n > 0;
+    for (size_t i = 0; anthropic && i < r->conf->n_ups; i++)
+        if (r->conf->ups[i].speaks == LR_SPEAKS_ANTHROPIC)
+            return i;
+    return 0;
+}
+
 enum lr_step lr_room_route(struct lr_req *r)
 {
     struct lr_str model = r->request ? r->request->model : lr_str(NULL, 0);
     if (r->dialect == LR_DIALECT_NONE) {
-        r->n_ups = r->conf->n_ups ? 1 : 0; /* every other path: the default, the first */
-        r->ups[0] = 0;
+        r->n_ups = r->conf->n_ups ? 1 : 0;
+        r->ups[0] = default_upstream(r);
         return r->n_ups ? LR_STEP_NEXT : no_upstream(r, model);
     }
     r->n_ups = lr_conf_serving(r->conf, model, r->ups, LR_COUNT(r->ups), &r->model_sent);
