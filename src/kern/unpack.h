@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * kern/unpack.h - quantised blocks to signed bytes, scales and offsets. Compiled once per variant.
+ *
+ * Every quantised format is first brought into one form, `struct codes`: an element is
+ * s[i / 16] * q[i] - m[i / 16]. So a format is one function here and nothing anywhere else: decode,
+ * mul, mulq and mix know only codes. The detour through the first-level cache costs less than what a
+ * fused kernel per format and variant (8 x 6 of them) would have to be tested for: bench/kern.c.
+ *
+ * The layouts, after the published format of GGUF files (ggml's documentation of its block types);
+ * little-endian, d e m: binary16, bit fields from the low end. Numbers are bytes; [a..b] elements.
+ *
+ *  Q8_0  | d 2 | q 32: [0..31], signed                                                  |  34
+ *  Q4_0  | d 2 | 16: low nibbles [0..15], high nibbles [16..31]                         |  18
+ *  Q4_1  | d 2 | m 2 | 16: as Q4_0                                                      |  20
+ *  Q5_0  | d 2 | h 4: bit j is bit 4 of [j] | 16: as Q4_0                               |  22
+ *  Q5_1  | d 2 | m 2 | h 4 | 16                                                         |  24
+ *  Q4_K  | d 2 | e 2 | st 12 | 4 x 32: low nibbles [64c..64c+31], high [64c+32..64c+63] | 144
+ *  Q5_K  | d 2 | e 2 | st 12 | h 32: bit g of byte l is bit 4 of [32g+l] | 4 x 32       | 176
+ *  Q6_K  | l 128 | h 64 | s 16, signed, per 16 elements | d 2                           | 210
+ *  I4R   | s 2 | z 2 | n/2: per 32 elements 16 bytes as Q4_0                            | 4 + n/2
+ *
+ *  st: eight scales s and eight offsets t of six bits, for the groups of 32
+ *        byte      bits 0..5   bits 6..7            byte 8+i    bits 0..3   bits 4..7    (i = 0..3)
+ *        0..3      s[0..3]     s[4..7] high two                 s[4+i] low  t[4+i] low
+ *        4..7      t[0..3]     t[4..7] high two
+ *  Q6_K, half a of 128 elements: l at 64a, h at 32a; j = 0..31
+ *        [j]    = l[j] low nibble,     h[j] bits 0..1        [64+j] = l[j] high nibble,    bits 4..5
+ *        [32+j] = l[32+j] low nibble,  h[j] bits 2..3        [96+j] = l[32+j] high nibble, bits 6..7
+ */
+
+struct codes {
+    float s[LR_KERN_BLOCK / 16];
+    float m[LR_KERN_BLOCK / 16];
+    int8_t q[LR_KERN_BLOCK];
+};
+
+/* Vectors of the compiler: it knows what the variant has. Only ever locals. */
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+typedef uint8_t bytes32 __attribute__((vector_size(32)));
+
+/* 16 bytes of nibbles to 32 codes, less `less`. */
+static inline void nibbles(int8_t *q, const uint8_t *p, uint8_t less)
+{
+    bytes16 v, lo, hi;
+    memcpy(&v, p, 16);
+    lo = (v & 15) - less;
+    hi = (v >> 4) - less;
+    memcpy(q, &lo, 16);
+    memcpy(q + 16, &hi, 16);
+}
+
+/* Bits 0..31 of h, times 16, onto 32 codes, less `less`: eight at a time in a word. Each byte of x keeps
+ * its own bit of h; adding 127 carries any bit into the top one. */
+static inline void fifth_bits(int8_t *q, const uint8_t *h, uint8_t less)
+{
+    uint64_t spread[4];
+    for (int i = 0; i < 4; i++) {
+        uint64_t x = (h[i] * 0x0101010101010101u) & 0x8040201008040201u;
+        spread[i] = ((x + 0x7f7f7f7f7f7f7f7fu) & 0x8080808080808080u) >> 3;
+    }
+    bytes32 v, add;
+    memcpy(&v, q, 32);
+    memcpy(&add, spread, 32);
+    v = v + add - less;
+    memcpy(q, &v, 32);
+}
+
+static inline void set_pair(float *p, float a)
+{
+    p[0] = p[1] = a;
+}
+
+static inline void unpack_q8_0(struct codes *c, const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i += 32, p += 34) {
+        set_pair(c->s + i / 16, f16_one(p));
+        memcpy(c->q + i, p + 2, 32);
+    }
+}
+
+/* Q4_0, Q4_1, Q5_0, Q5_1: `high`: with fifth bits, `min`: with an offset. */
+static inline __attribute__((always_inline)) void unpack_small(struct codes *c, const uint8_t *p,
+                                                               size_t n, bool high, bool min)
+{
+    size_t head = min ? 4 : 2;
+    for (size_t i = 0; i < n; i += 32, p += head + (high ? 20 : 16)) {
+        set_pair(c->s + i / 16, f16_one(p));
+        if (min)
+            set_pair(c->m + i / 16, -f16_one(p + 2));
+        nibbles(c->q + i, p + head + (high ? 4 : 0), min || high ? 0 : 8);
+        if (high)
+            fifth_bits(c->q + i, p + head, min ? 0 : 16);
+    }
+}
+
+/* The eight scales and offsets of Q4_K and Q5_K, four bytes at a time in a word. */
+static inline void unpack_scales(struct codes *c, size_t i, const uint8_t *p)
+{
+    uint32_t w[3], st[4];
+    memcpy(w, p + 4, 12);
+    st[0] = w[0] & 0x3f3f3f3f;
+    st[1] = (w[2] & 0x0f0f0f0f) | (w[0] >> 2 & 0x30303030);
+    st[2] = w[1] & 0x3f3f3f3f;
+    st[3] = (w[2] >> 4 & 0x0f0f0f0f) | (w[1] >> 2 & 0x30303030);
+    float d = f16_one(p), e = f16_one(p + 2);
+    uint8_t b[16];
+    memcpy(b, st, 16);
+    for (size_t g = 0; g < 8; g++) {
+        set_pair(c->s + i / 16 + 2 * g, d * (float)b[g]);
+        set_pair(c->m + i / 16 + 2 * g, e * (float)b[8 + g]);
+    }
+}
+
+static inline __attribute__((always_inline)) void unpack_k(struct codes *c, const uint8_t *p,
+                                                           size_t n, bool high)
+{
+    for (size_t i = 0; i < n; i += 256, p += high ? 176 : 144) {
+        unpack_scales(c, i, p);
+        bytes32 h = {0};
+        if (high)
+            memcpy(&h, p + 16, 32);
+        for (size_t j = 0; j < 4; j++) {
+            bytes32 v, lo, hi;
+            memcpy(&v, p + (high ? 48 : 16) + 32 * j, 32);
+            lo = v & 15;
+            hi = v >> 4;
+            if (high) {
+                lo |= (h & 1) << 4;
+                hi |= (h & 2) << 3;
+                h >>= 2;
+            }
+            memcpy(c->q + i + 64 * j, &lo, 32);
+            memcpy(c->q + i + 64 * j + 32, &hi, 32);
+        }
+    }
+}
+
+static inline void unpack_q6_k(struct codes *c, const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i += 256, p += 210) {
+        float d = f16_one(p + 208);
+        for (size_t g = 0; g < 16; g++)
+            c->s[i / 16 + g] = d * (float)(int8_t)p[192 + g];
+        for (size_t half = 0; half < 2; half++) {
+            bytes32 a, b, h, q[4];
+            memcpy(&a, p + 64 * half, 32);
+            memcpy(&b, p + 64 * half + 32, 32);
+            memcpy(&h, p + 128 + 32 * half, 32);
+            q[0] = ((a & 15) | (h & 3) << 4) - 32;
+            q[1] = ((b & 15) | (h & 12) << 2) - 32;
+            q[2] = (a >> 4 | (h & 48)) - 32;
+            q[3] = (b >> 4 | (h & 192) >> 2) - 32;
+            memcpy(c->q + i + 128 * half, q, 128);
+        }
+    }
+}
+
+static inline void unpack_i4r(struct codes *c, const uint8_t *row, size_t at, size_t n)
+{
+    float s = f16_one(row), m = -f16_one(row + 2);
+    for (size_t i = 0; i < n; i += 32) {
+        set_pair(c->s + i / 16, s);
+        set_pair(c->m + i / 16, m);
+        nibbles(c->q + i, row + 4 + (at + i) / 2, 0);
+    }
+}
+
+/* Types whose codes have an offset m; for the others m is not even written. */
+static inline bool has_offset(enum lr_kern_type type)
+{
+    return type == LR_KERN_Q4_1 || type == LR_KERN_Q5_1 || type == LR_KERN_Q4_K ||
+           type == LR_KERN_Q5_K || type == LR_KERN_I4R;
+}
+
+/* Elements at .. at + n of a row, n <= LR_KERN_BLOCK; both multiples of the type's block. */
+static void unpack(enum lr_kern_type type, struct codes *c, const void *row, size_t at, size_t n)
+{
+    const uint8_t *p = (const uint8_t *)row;
+    switch (type) {
+    case LR_KERN_Q8_0:
+        unpack_q8_0(c, p + at / 32 * 34, n);
+        break;
+    case LR_KERN_Q4_0:
+        unpack_small(c, p + at / 32 * 18, n, false, false);
+        break;
+    case LR_KERN_Q4_1:
+        unpack_small(c, p + at / 32 * 20, n, false, true);
+        break;
+    case LR_KERN_Q5_0:
+        unpack_small(c, p + at / 32 * 22, n, true, false);
+        break;
+    case LR_KERN_Q5_1:
+        unpack_small(c, p + at / 32 * 24, n, true, true);
+        break;
+    case LR_KERN_Q4_K:
+        unpack_k(c, p + at / 256 * 144, n, false);
+        break;
+    case LR_KERN_Q5_K:
+        unpack_k(c, p + at / 256 * 176, n, true);
+        break;
+    case LR_KERN_Q6_K:
+        unpack_q6_k(c, p + at / 256 * 210, n);
+        break;
+    default:
+        assert(type == LR_KERN_I4R);
+        unpack_i4r(c, p, at, n);
+    }
+}
