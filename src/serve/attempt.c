@@ -53,7 +53,7 @@ struct lr_attempt {
     uint64_t retry_after_s;
     struct lr_buf error_body;
     struct lr_usage usage;
-    struct lr_err why; /* what the decoder did not understand */
+    struct lr_err unread; /* what the decoder did not understand */
     bool ended;     /* END pushed */
     bool broken;    /* an ERROR was pushed: the answer is not to be kept */
 
@@ -415,7 +415,7 @@ static int on_body(struct lr_net_req *n, const char *p, size_t len)
         size_t room_left = a->error_body.max - a->error_body.len;
         lr_buf_add(&a->error_body, p, len < room_left ? len : room_left);
     } else if (a->decoder) {
-        rc = lr_decoder_feed(a->decoder, lr_str(p, len), &a->why);
+        rc = lr_decoder_feed(a->decoder, lr_str(p, len), &a->unread);
     } else {
         struct lr_event ev = {.type = LR_EV_BYTES, .a = lr_str(p, len)};
         push(a, &ev);
@@ -432,7 +432,7 @@ static void settle(struct lr_attempt *a, int rc, const struct lr_err *err)
         return;
     }
     if (rc == 0 && a->decoder)
-        rc = lr_decoder_end(a->decoder, &a->why);
+        rc = lr_decoder_end(a->decoder, &a->unread);
     if (rc == 0) {
         if (!a->decoder) {
             struct lr_event end = {.type = LR_EV_END};
@@ -445,9 +445,9 @@ static void settle(struct lr_attempt *a, int rc, const struct lr_err *err)
         finish_error(a, 503, "cancelled", "the request was given up");
     else if (rc == LR_ETIMEOUT)
         finish_error(a, 504, "upstream_timeout", "the upstream took too long");
-    else if (a->why.code || a->decoder)
+    else if (a->unread.code || a->decoder)
         finish_error(a, 502, "upstream_incomplete",
-                     a->why.code ? a->why.msg : "the upstream broke off its answer");
+                     a->unread.code ? a->unread.msg : "the upstream broke off its answer");
     else
         finish_error(a, 502, "upstream_unreachable",
                      err && err->code ? err->msg : "the upstream cannot be reached");
