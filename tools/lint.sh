@@ -8,6 +8,7 @@ say() {
     bad=1
 }
 sh tools/deps.sh || bad=1
+sh tools/tour.sh || bad=1
 
 banned='\b(strcpy|strcat|sprintf|vsprintf|gets|strtok|atoi|atol|alloca)[[:space:]]*\('
 grep -nE "$banned" src/*/*.[ch] && say "banned call (CONVENTIONS.md, B)"
