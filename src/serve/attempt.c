@@ -473,7 +473,9 @@ static void on_done(struct lr_net_req *n, int rc, const struct lr_err *err)
         atomic_store(&s->ewma_us, old ? (old * 7 + us) / 8 : us);
         lr_histogram_add(LR_H_UPSTREAM_FIRST, n->first_byte_ns);
     }
-    bool may_retry = a->retry || (rc && !a->head_done && rc != LR_ECANCEL && rc != LR_EDENIED);
+    /* A question that was sent and not answered in time may have been paid for: it is not asked again. */
+    bool late = rc == LR_ETIMEOUT && n->sent;
+    bool may_retry = a->retry || (rc && !a->head_done && !late && rc != LR_ECANCEL && rc != LR_EDENIED);
     bool unread = a->built[a->up_at].dialect == LR_DIALECT_NONE;
     if (may_retry && (!unread || !n->sent) && retry_later(a))
         return;

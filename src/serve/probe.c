@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * serve/probe.c - health probes: a GET of an upstream's `health` path now and then.
  *
+ * A probe carries what a request would: the upstream's query, extra headers and own key.
+ *
  * A probe that is not answered 2xx takes the upstream out of the choice until one is; it never touches
  * the breaker, which learns from real requests. One probe an upstream at a time.
  */
@@ -8,14 +10,16 @@
 
 #include <stdio.h>
 
+#define EXTRA_MAX 64 /* headers of an upstream: what the options table allows */
+
 struct probe {
     struct lr_net_req net;
     struct lr_serve *serve;
     struct lr_conf *conf;
     const struct lr_upstream *up;
     int status;
-    char url[2048], key[4096 + 32];
-    const char *headers[1];
+    char url[4096], key[4096 + 80];
+    const char *headers[1 + EXTRA_MAX];
 };
 
 static int on_head(struct lr_net_req *n, const struct lr_net_head *h)
@@ -46,27 +50,36 @@ static void on_done(struct lr_net_req *n, int rc, const struct lr_err *err)
 
 static void start(struct lr_serve *s, struct lr_conf *conf, const struct lr_upstream *u)
 {
+    const struct lr_opt_upstream *o = u->opt;
     struct probe *p = lr_new(struct probe);
     if (!p) {
         atomic_store(&u->state->probing, false);
         return;
     }
-    int k = snprintf(p->url, sizeof p->url, "%.*s%s%s", (int)u->root_n, u->base,
-                     *u->opt->health == '/' ? "" : "/", u->opt->health);
-    if (u->key)
-        k = k < 0 ? k : snprintf(p->key, sizeof p->key, u->speaks == LR_SPEAKS_ANTHROPIC
-                                                            ? "x-api-key: %s" : "authorization: Bearer %s",
-                                 u->key);
+    int k = snprintf(p->url, sizeof p->url, "%.*s%s%s%s%s", (int)u->root_n, u->base,
+                     *o->health == '/' ? "" : "/", o->health,
+                     !*o->query ? "" : strchr(o->health, '?') ? "&" : "?", o->query);
+    bool fits = k > 0 && (size_t)k < sizeof p->url;
+    size_t n = 0;
+    for (; n < o->headers.n && n < EXTRA_MAX; n++)
+        p->headers[n] = o->headers.v[n];
+    if (u->key) {
+        bool plain = *o->key_header || u->speaks == LR_SPEAKS_ANTHROPIC;
+        k = snprintf(p->key, sizeof p->key, "%s: %s%s",
+                     *o->key_header ? o->key_header : plain ? "x-api-key" : "authorization",
+                     plain ? "" : "Bearer ", u->key);
+        fits = fits && k > 0 && (size_t)k < sizeof p->key;
+        p->headers[n++] = p->key;
+    }
     p->serve = s;
     p->up = u;
-    p->headers[0] = p->key;
     p->net = (struct lr_net_req){.method = "GET", .url = p->url, .headers = p->headers,
-                                 .n_headers = u->key ? 1 : 0, .route = u->route,
+                                 .n_headers = n, .route = u->route,
                                  .on_head = on_head, .on_body = on_body, .on_done = on_done};
-    p->net.route.total_ms = u->opt->health_every;
+    p->net.route.total_ms = o->health_every;
     p->conf = lr_conf_ref(conf);
     atomic_fetch_add(&s->attempts, 1);
-    if (k > 0 && lr_net_start(s->net, &p->net) == 0)
+    if (fits && lr_net_start(s->net, &p->net) == 0)
         return;
     atomic_fetch_sub(&s->attempts, 1);
     atomic_store(&u->state->probing, false);

@@ -43,6 +43,15 @@ static bool hop_by_hop(struct lr_str name)
     return in_names(name, names, LR_COUNT(names));
 }
 
+/* connection: the value of a Connection header, which names further ones that belong to the hop. */
+static bool nominated(struct lr_str name, struct lr_str connection)
+{
+    while (connection.p)
+        if (lr_str_ieq(lr_str_trim(lr_str_cut(&connection, ',')), name))
+            return true;
+    return false;
+}
+
 static bool credential_header(struct lr_str name)
 {
     static const char *const names[] = {"authorization", "x-api-key", "api-key"};
@@ -60,6 +69,7 @@ static bool stays_here(struct lr_str name)
 struct header_list {
     struct lr_req *r;
     struct lr_arena *a;
+    struct lr_buf connection; /* values of Connection headers, joined */
     const char **v;
     size_t n;
     bool verbatim; /* same dialect: the client's headers go along */
@@ -85,6 +95,17 @@ static void add(struct header_list *l, struct lr_str name, struct lr_str value)
     l->v[l->n++] = z;
 }
 
+/* The operator's header stands in for the client's of that name. */
+static void add_instead(struct header_list *l, struct lr_str name, struct lr_str value)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < l->n; i++)
+        if (strncasecmp(l->v[i], name.p, name.n) != 0 || l->v[i][name.n] != ':')
+            l->v[kept++] = l->v[i];
+    l->n = kept;
+    add(l, name, value);
+}
+
 /* W3C trace context: the client's trace goes on with us as the parent: "00-<trace>-<span>-<flags>" with a
  * span of our own, the first 16 hex digits of a hash of the request's id. A malformed one starts nothing. */
 static void add_traceparent(struct header_list *l, struct lr_str v)
@@ -99,6 +120,15 @@ static void add_traceparent(struct header_list *l, struct lr_str v)
     add(l, LR_STR("traceparent"), lr_str(joined, 55));
 }
 
+static void note_connection(void *ctx, struct lr_str name, struct lr_str value)
+{
+    struct header_list *l = ctx;
+    if (!lr_str_ieq(name, LR_STR("connection")))
+        return;
+    lr_buf_adds(&l->connection, value);
+    lr_buf_addc(&l->connection, ',');
+}
+
 static void add_client_header(void *ctx, struct lr_str name, struct lr_str value)
 {
     struct header_list *l = ctx;
@@ -107,7 +137,8 @@ static void add_client_header(void *ctx, struct lr_str name, struct lr_str value
         add_traceparent(l, value);
         return;
     }
-    if (hop_by_hop(name) || credential_header(name) || stays_here(name))
+    if (hop_by_hop(name) || nominated(name, lr_buf_str(&l->connection)) || credential_header(name) ||
+        stays_here(name))
         return;
     if (l->decoded && lr_str_ieq(name, LR_STR("accept-encoding")))
         return;
@@ -157,7 +188,11 @@ static int build_headers(struct lr_req *r, const struct lr_upstream *u, struct l
                             .decoded = out->dialect != LR_DIALECT_NONE};
     l.v = lr_arena_array(a, const char *, UP_HEADERS_MAX);
     LR_FAIL_IF(!l.v, LR_ENOMEM);
+    lr_buf_init(&l.connection, LR_KIB(32));
+    lr_conn_headers(r->conn, note_connection, &l);
     lr_conn_headers(r->conn, add_client_header, &l);
+    l.rc = l.rc ? l.rc : l.connection.rc;
+    lr_buf_free(&l.connection);
     if (!l.has_type && out->body.n)
         add(&l, LR_STR("content-type"), LR_STR("application/json"));
     if (out->dialect == LR_DIALECT_MESSAGES && !l.verbatim)
@@ -170,7 +205,7 @@ static int build_headers(struct lr_req *r, const struct lr_upstream *u, struct l
         add_client_credential(&l, u);
     for (size_t i = 0; i < u->opt->headers.n; i++) {
         struct lr_str value = lr_strz(u->opt->headers.v[i]), name = lr_str_trim(lr_str_cut(&value, ':'));
-        add(&l, name, lr_str_trim(value));
+        add_instead(&l, name, lr_str_trim(value));
     }
     out->headers = l.v;
     out->n_headers = l.n;
@@ -234,6 +269,21 @@ int lr_up_build(struct lr_req *r, const struct lr_upstream *u, struct lr_arena *
 
 /* ---- the way back ---- */
 
+static bool nominated_by(const struct lr_net_head *h, struct lr_str name)
+{
+    for (size_t i = 0; i < h->n; i++)
+        if (lr_str_ieq(h->headers[i].name, LR_STR("connection")) && nominated(name, h->headers[i].value))
+            return true;
+    return false;
+}
+
+/* Who may read us in a browser is ours to say, not the upstream's. */
+static bool not_theirs(struct lr_str name)
+{
+    return (name.n > 9 && strncasecmp(name.p, "x-larder-", 9) == 0) ||
+           (name.n > 15 && strncasecmp(name.p, "access-control-", 15) == 0);
+}
+
 int lr_up_headers(const struct lr_net_head *h, bool bypass, struct lr_buf *out)
 {
     static const char *const ours[] = {"content-type", "content-encoding", "set-cookie", "server", "date",
@@ -241,9 +291,8 @@ int lr_up_headers(const struct lr_net_head *h, bool bypass, struct lr_buf *out)
                                        "strict-transport-security"};
     for (size_t i = 0; i < h->n; i++) {
         struct lr_str name = h->headers[i].name, value = h->headers[i].value;
-        if (hop_by_hop(name) || (!bypass && in_names(name, ours, LR_COUNT(ours))))
-            continue;
-        if (name.n > 9 && strncasecmp(name.p, "x-larder-", 9) == 0)
+        if (hop_by_hop(name) || nominated_by(h, name) || not_theirs(name) ||
+            (!bypass && in_names(name, ours, LR_COUNT(ours))))
             continue;
         lr_buf_adds(out, name);
         lr_buf_addz(out, ": ");

@@ -495,6 +495,50 @@ static void read_port(struct gw *g, int fd)
     die("larder did not start; its log:\n%s", tail);
 }
 
+static void write_config(const char *dir, const char *yaml, va_list ap)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/larder.yaml", dir);
+    FILE *f = fopen(path, "w");
+    if (!f || vfprintf(f, yaml, ap) < 0 || fclose(f))
+        die("config");
+}
+
+void gw_write_config(const struct gw *g, const char *yaml, ...)
+{
+    va_list ap;
+    va_start(ap, yaml);
+    write_config(g->dir, yaml, ap);
+    va_end(ap);
+}
+
+struct gw *gw_config(const char *const *args, const char *yaml, ...)
+{
+    char dir[] = "/tmp/larder-test-XXXXXX", path[300];
+    const char *all[62] = {"--config", path};
+    int n = 2;
+    if (!mkdtemp(dir))
+        die("mkdtemp");
+    va_list ap;
+    va_start(ap, yaml);
+    write_config(dir, yaml, ap);
+    va_end(ap);
+    snprintf(path, sizeof path, "%s/larder.yaml", dir);
+    for (; args && *args && n < 61; args++)
+        all[n++] = *args;
+    return gw_start(NULL, dir, all);
+}
+
+bool gw_said(const struct gw *g, const char *text)
+{
+    static char log[1 << 20];
+    int fd = open(g->log, O_RDONLY);
+    ssize_t k = fd >= 0 ? read(fd, log, sizeof log - 1) : 0;
+    log[k > 0 ? k : 0] = 0;
+    close(fd);
+    return strstr(log, text);
+}
+
 struct gw *gw_start(struct up *up, const char *dir, const char *const *args)
 {
     struct gw *g = calloc(1, sizeof *g);
@@ -664,13 +708,36 @@ static void dechunk(struct reader *r, struct resp *out)
     }
 }
 
+static void read_answer(struct reader *r, bool headless, struct resp *out)
+{
+    out->head = read_head(r);
+    if (out->head && sscanf(out->head, "HTTP/1.1 %d", &out->status) == 1) {
+        char te[32], len[32];
+        if (strcasecmp(find_header(out->head, "transfer-encoding", te, sizeof te), "chunked") == 0) {
+            out->body = NULL;
+            dechunk(r, out);
+        } else {
+            out->len = strtoul(find_header(out->head, "content-length", len, sizeof len), NULL, 10);
+            bool empty = headless || out->status == 204 || out->status == 304;
+            out->body = read_exact(r, empty ? 0 : out->len);
+            out->torn = !out->body;
+        }
+    }
+    if (!out->head)
+        out->head = strdup("\r\n");
+    if (!out->body) {
+        out->body = strdup("");
+        out->len = 0;
+    }
+}
+
 struct resp http(int port, const char *method, const char *path, const char *headers, const char *body)
 {
     struct resp out = {0};
     int fd = dial(port);
     struct reader r = {.fd = fd};
     size_t cap = 4096 + strlen(headers) + strlen(path) + 128;
-    char *head = malloc(cap), len[32];
+    char *head = malloc(cap);
     int n = snprintf(head, cap, "%s %s HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nconnection: close\r\n%s", method, path,
                      port, headers);
     if (body)
@@ -680,27 +747,19 @@ struct resp http(int port, const char *method, const char *path, const char *hea
     if (body)
         send_all(fd, body, strlen(body));
     free(head);
-    out.head = read_head(&r);
-    if (out.head && sscanf(out.head, "HTTP/1.1 %d", &out.status) == 1) {
-        char te[32];
-        if (strcasecmp(find_header(out.head, "transfer-encoding", te, sizeof te), "chunked") == 0) {
-            out.body = NULL;
-            dechunk(&r, &out);
-        } else {
-            out.len = strtoul(find_header(out.head, "content-length", len, sizeof len), NULL, 10);
-            bool empty = strcmp(method, "HEAD") == 0 || out.status == 204 || out.status == 304;
-            out.body = read_exact(&r, empty ? 0 : out.len);
-            out.torn = !out.body;
-        }
-    }
-    if (!out.head)
-        out.head = strdup("\r\n");
-    if (!out.body) {
-        out.body = strdup("");
-        out.len = 0;
-    }
+    read_answer(&r, strcmp(method, "HEAD") == 0, &out);
     free(r.p);
     close(fd);
+    return out;
+}
+
+struct resp talk(int fd, const char *bytes, size_t n)
+{
+    struct resp out = {0};
+    struct reader r = {.fd = fd};
+    send_all(fd, bytes, n);
+    read_answer(&r, false, &out);
+    free(r.p);
     return out;
 }
 

@@ -59,6 +59,11 @@ struct gw {
 };
 /* args: further options, NULL-terminated, may be NULL. up may be NULL. dir: NULL makes a new one. */
 struct gw *gw_start(struct up *up, const char *dir, const char *const *args);
+/* The same with a larder.yaml in a new data directory; yaml is a format. */
+struct gw *gw_config(const char *const *args, const char *yaml, ...) __attribute__((format(printf, 2, 3)));
+/* Writes DIR/larder.yaml anew (for SIGHUP). */
+void gw_write_config(const struct gw *, const char *yaml, ...) __attribute__((format(printf, 2, 3)));
+bool gw_said(const struct gw *, const char *text); /* its log holds the text */
 /* Sends sig and waits; returns the exit status (128 + signal when killed). */
 int gw_stop(struct gw *, int sig);
 void gw_free(struct gw *); /* removes the data directory too */
@@ -75,6 +80,8 @@ struct resp {
     bool torn;
 };
 struct resp http(int port, const char *method, const char *path, const char *headers, const char *body);
+/* Sends these bytes on an open connection and reads one answer (method GET or POST). */
+struct resp talk(int fd, const char *bytes, size_t n);
 struct resp post(int port, const char *path, const char *body); /* JSON, with key "sk-test" */
 void resp_free(struct resp *);
 /* Value of a header, "" when absent; valid until the next call. */
