@@ -81,9 +81,12 @@ static int start(void **state)
 static int stop(void **state)
 {
     (void)state;
+    int status = gw_stop(gw, SIGTERM);
     gw_free(gw);
     up_stop(up);
-    return 0;
+    if (status)
+        fprintf(stderr, "the gateway ended with %d\n", status); /* a sanitizer's word, for one */
+    return status;
 }
 
 /* ---- who may ---- */
