@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cli/admin.c - the commands that ask a running daemon: stats, top, explain, answer, trace.
  *
- * They speak HTTP to /larder/v1 at admin.listen, else at the first listen address, with the admin key
- * of the data directory: whoever may read that file may use them.
+ * They speak HTTP to /larder/v1 at admin.listen, else at the first listen address, with the admin
+ * key of the data directory: whoever may read that file may use them.
  */
 #include "cli/cli.h"
 #include "dialect/dialect.h"
@@ -16,8 +16,8 @@
 
 /* Where the daemon is, and the key to it. */
 struct daemon {
-    char base[320];   /* "http://127.0.0.1:8100" */
-    char auth[128];   /* the header */
+    char base[320]; /* "http://127.0.0.1:8100" */
+    char auth[128]; /* the header */
     char ca[4096];
 };
 
@@ -31,8 +31,10 @@ static int read_key(const struct lr_config *c, struct daemon *d, struct lr_err *
     LR_FAIL_IF(k < 0 || (size_t)k >= sizeof path, LR_EOVER);
     int rc = lr_io_read_file(path, &b);
     if (rc) {
-        lr_err_set(err, rc, path, "the admin key cannot be read (is the daemon's data directory this "
-                                  "one? see --data): %s", lr_strerror(rc));
+        lr_err_set(err, rc, path,
+                   "the admin key cannot be read (is the daemon's data directory this "
+                   "one? see --data): %s",
+                   lr_strerror(rc));
     } else {
         struct lr_str key = lr_str_trim(lr_buf_str(&b));
         k = snprintf(d->auth, sizeof d->auth, "authorization: Bearer %.*s", LR_FMT(key));
@@ -84,11 +86,13 @@ static int ask(const struct daemon *d, const char *method, const char *path, str
 {
     char url[1024];
     const char *headers[] = {d->auth, "content-type: application/json"};
-    struct lr_net_route route = {.ca_file = *d->ca ? d->ca : NULL, .connect_ms = 5000, .total_ms = 60000};
+    struct lr_net_route route = {
+        .ca_file = *d->ca ? d->ca : NULL, .connect_ms = 5000, .total_ms = 60000};
     struct lr_err err = {0};
     int status = 0, k = snprintf(url, sizeof url, "%s%s", d->base, path);
     LR_FAIL_IF(k < 0 || (size_t)k >= sizeof url, LR_EOVER);
-    int rc = lr_net_fetch(method, url, headers, LR_COUNT(headers), body, &route, out, &status, &err);
+    int rc =
+        lr_net_fetch(method, url, headers, LR_COUNT(headers), body, &route, out, &status, &err);
     if (rc) {
         err.code = rc;
         lr_cli_fail("no answer from the daemon", &err);
@@ -120,8 +124,8 @@ static void free_answer(struct answer *a)
     lr_arena_free(&a->arena);
 }
 
-static int ask_json(const struct daemon *d, const char *method, const char *path, struct lr_str body,
-                    struct answer *a)
+static int ask_json(const struct daemon *d, const char *method, const char *path,
+                    struct lr_str body, struct answer *a)
 {
     struct lr_err err = {0};
     lr_buf_init(&a->text, ANSWER_MAX);
@@ -162,8 +166,8 @@ static struct lr_str text(const struct lr_json *v)
     return s;
 }
 
-/* Control bytes never reach the terminal: names come from clients and upstreams. width 0: all of it;
- * else a column, cut so that a blank is left before the next one. */
+/* Control bytes never reach the terminal: names come from clients and upstreams. width 0: all of
+ * it; else a column, cut so that a blank is left before the next one. */
 static void put(struct lr_str s, int width)
 {
     int n = 0;
@@ -220,23 +224,28 @@ static void show_stats(const struct lr_json *s)
     struct lr_str currency = text(lr_json_get(s, "currency"));
     printf("larder %.*s   up %.1f h\n", LR_FMT(text(lr_json_get(s, "version"))),
            (double)num(lr_json_get(s, "uptime_ms")) / 3.6e6);
-    printf("hit rate      %.1f%%   %llu hits, %llu misses, %llu shared, %llu passed through, %llu failed\n",
-           real(at(s, "totals", "hit_rate")) * 100, (unsigned long long)hits, (unsigned long long)misses,
-           (unsigned long long)shared, (unsigned long long)num(at(s, "totals", "bypass")),
+    printf("hit rate      %.1f%%   %llu hits, %llu misses, %llu shared, %llu passed through, %llu "
+           "failed\n",
+           real(at(s, "totals", "hit_rate")) * 100, (unsigned long long)hits,
+           (unsigned long long)misses, (unsigned long long)shared,
+           (unsigned long long)num(at(s, "totals", "bypass")),
            (unsigned long long)num(at(s, "totals", "error")));
-    printf("tokens saved  %llu in, %llu out\n", (unsigned long long)num(at(s, "totals", "tokens_in_saved")),
+    printf("tokens saved  %llu in, %llu out\n",
+           (unsigned long long)num(at(s, "totals", "tokens_in_saved")),
            (unsigned long long)num(at(s, "totals", "tokens_out_saved")));
     if (currency.n)
-        printf("money saved   %.6g %.*s, spent %.6g\n", real(at(s, "totals", "money_saved")), LR_FMT(currency),
-               real(at(s, "totals", "money_spent")));
+        printf("money saved   %.6g %.*s, spent %.6g\n", real(at(s, "totals", "money_saved")),
+               LR_FMT(currency), real(at(s, "totals", "money_spent")));
     printf("time saved    %.1f s\n", (double)num(at(s, "totals", "ms_saved")) / 1e3);
-    const struct lr_json *hit = at(s, "first_byte_us", "hit"), *miss = at(s, "first_byte_us", "miss");
+    const struct lr_json *hit = at(s, "first_byte_us", "hit"),
+                         *miss = at(s, "first_byte_us", "miss");
     printf("first byte    hits p50 %.2f ms p99 %.2f ms, misses p50 %.0f ms p99 %.0f ms\n",
            real(lr_json_get(hit, "p50")) / 1e3, real(lr_json_get(hit, "p99")) / 1e3,
            real(lr_json_get(miss, "p50")) / 1e3, real(lr_json_get(miss, "p99")) / 1e3);
     printf("store         %llu answers, %.1f of %.0f MiB, %llu in memory\n",
            (unsigned long long)num(at(s, "store", "entries")),
-           (double)num(at(s, "store", "bytes")) / 1048576, (double)num(at(s, "store", "bytes_max")) / 1048576,
+           (double)num(at(s, "store", "bytes")) / 1048576,
+           (double)num(at(s, "store", "bytes_max")) / 1048576,
            (unsigned long long)num(at(s, "store", "hot_entries")));
     const struct lr_json *reasons = lr_json_get(s, "reasons");
     printf("no hit for    ");
@@ -265,15 +274,16 @@ int lr_cmd_stats(struct lr_cli *cli)
 static void show_instances(const struct lr_json *root)
 {
     const struct lr_json *list = lr_json_get(root, "instances");
-    printf("\n%-24s %-6s %-8s %8s %12s %10s %8s\n", "upstream", "up", "breaker", "now", "first byte", "asked",
-           "failed");
+    printf("\n%-24s %-6s %-8s %8s %12s %10s %8s\n", "upstream", "up", "breaker", "now",
+           "first byte", "asked", "failed");
     for (const struct lr_json *u = list ? list->child : NULL; u; u = u->next) {
         bool up = false;
         (void)lr_json_bool(lr_json_get(u, "up"), &up); /* absent: down */
         put(text(lr_json_get(u, "name")), 24);
         printf(" %-6s ", up ? "yes" : "NO");
         put(text(lr_json_get(u, "breaker")), 8);
-        printf(" %8llu %9.0f ms %10llu %8llu\n", (unsigned long long)num(lr_json_get(u, "inflight")),
+        printf(" %8llu %9.0f ms %10llu %8llu\n",
+               (unsigned long long)num(lr_json_get(u, "inflight")),
                (double)num(lr_json_get(u, "first_byte_us")) / 1e3,
                (unsigned long long)num(lr_json_get(u, "tries")),
                (unsigned long long)num(lr_json_get(u, "fails")));
@@ -283,15 +293,16 @@ static void show_instances(const struct lr_json *root)
 static void show_requests(const struct lr_json *root)
 {
     const struct lr_json *list = lr_json_get(root, "requests");
-    printf("\n%-24s %-10s %-22s %-24s %12s %9s\n", "request", "outcome", "reason", "model", "first byte",
-           "tokens");
+    printf("\n%-24s %-10s %-22s %-24s %12s %9s\n", "request", "outcome", "reason", "model",
+           "first byte", "tokens");
     for (const struct lr_json *q = list ? list->child : NULL; q; q = q->next) {
         put(text(lr_json_get(q, "request_id")), 25);
         put(text(lr_json_get(q, "cache")), 11);
         put(text(lr_json_get(q, "reason")), 23);
         put(text(lr_json_get(q, "model")), 24);
         printf(" %9.2f ms %9llu\n", (double)num(lr_json_get(q, "first_us")) / 1e3,
-               (unsigned long long)(num(lr_json_get(q, "tokens_in")) + num(lr_json_get(q, "tokens_out"))));
+               (unsigned long long)(num(lr_json_get(q, "tokens_in")) +
+                                    num(lr_json_get(q, "tokens_out"))));
     }
 }
 
@@ -327,13 +338,14 @@ static int line_top(const struct daemon *d)
     if (ask_json(d, "GET", "/larder/v1/stats?minutes=1", lr_str(NULL, 0), &s))
         return 1;
     const struct lr_json *t = lr_json_get(s.root, "totals");
-    printf("hits=%llu misses=%llu shared=%llu errors=%llu hit_rate=%.3f entries=%llu flights=%llu\n",
-           (unsigned long long)(num(lr_json_get(t, "hit")) + num(lr_json_get(t, "stale"))),
-           (unsigned long long)num(lr_json_get(t, "miss")),
-           (unsigned long long)num(lr_json_get(t, "coalesced")),
-           (unsigned long long)num(lr_json_get(t, "error")), real(lr_json_get(t, "hit_rate")),
-           (unsigned long long)num(at(s.root, "store", "entries")),
-           (unsigned long long)num(lr_json_get(s.root, "flights")));
+    printf(
+        "hits=%llu misses=%llu shared=%llu errors=%llu hit_rate=%.3f entries=%llu flights=%llu\n",
+        (unsigned long long)(num(lr_json_get(t, "hit")) + num(lr_json_get(t, "stale"))),
+        (unsigned long long)num(lr_json_get(t, "miss")),
+        (unsigned long long)num(lr_json_get(t, "coalesced")),
+        (unsigned long long)num(lr_json_get(t, "error")), real(lr_json_get(t, "hit_rate")),
+        (unsigned long long)num(at(s.root, "store", "entries")),
+        (unsigned long long)num(lr_json_get(s.root, "flights")));
     int rc = fflush(stdout) ? 1 : 0;
     free_answer(&s);
     return rc;
@@ -376,7 +388,8 @@ static void show_rooms(const struct lr_json *x)
 static void show_money(const struct lr_json *x)
 {
     const struct lr_json *p = lr_json_get(x, "price");
-    printf("%-14s%llu in, %llu out\n", "tokens", (unsigned long long)num(lr_json_get(x, "tokens_in")),
+    printf("%-14s%llu in, %llu out\n", "tokens",
+           (unsigned long long)num(lr_json_get(x, "tokens_in")),
            (unsigned long long)num(lr_json_get(x, "tokens_out")));
     if (num(lr_json_get(x, "ms_saved")))
         printf("%-14s%.3f s\n", "time saved", (double)num(lr_json_get(x, "ms_saved")) / 1e3);
@@ -386,8 +399,8 @@ static void show_money(const struct lr_json *x)
     printf("%-14ssaved %.6g, spent %.6g %.*s\n", "money", real(lr_json_get(x, "money_saved")),
            real(lr_json_get(x, "money_spent")), LR_FMT(c));
     printf("%-14s%g in, %g cached in, %g out per million tokens, as of %.*s\n", "price",
-           real(lr_json_get(p, "input")), real(lr_json_get(p, "cached_input")), real(lr_json_get(p, "output")),
-           LR_FMT(date));
+           real(lr_json_get(p, "input")), real(lr_json_get(p, "cached_input")),
+           real(lr_json_get(p, "output")), LR_FMT(date));
 }
 
 static void show_against(const struct lr_json *o)
@@ -416,8 +429,8 @@ static void show_against(const struct lr_json *o)
 
 static void show_explained(const struct lr_json *x)
 {
-    static const char *const names[] = {"model", "upstream", "choice", "dialect", "tenant_name", "category",
-                                        "tag", "entry", "program"};
+    static const char *const names[] = {"model",    "upstream", "choice", "dialect", "tenant_name",
+                                        "category", "tag",      "entry",  "program"};
     struct lr_str cache = text(lr_json_get(x, "cache")), meaning = text(lr_json_get(x, "meaning"));
     put(cache, 0);
     printf(": ");
@@ -497,7 +510,8 @@ static void show_entry(const struct lr_json *e)
     struct lr_str tenant = text(lr_json_get(e, "tenant_name"));
     put(tenant.n ? tenant : text(lr_json_get(e, "tenant")), 18);
     printf(" %9.0f s %7llu %10llu\n", (double)num(lr_json_get(e, "age_ms")) / 1e3,
-           (unsigned long long)num(lr_json_get(e, "hits")), (unsigned long long)num(lr_json_get(e, "bytes")));
+           (unsigned long long)num(lr_json_get(e, "hits")),
+           (unsigned long long)num(lr_json_get(e, "bytes")));
 }
 
 static void show_list(const struct lr_json *root)
@@ -511,12 +525,14 @@ static void show_list(const struct lr_json *root)
 static int list_entries(const struct daemon *d, const struct lr_buf *select, size_t n)
 {
     uint64_t cursor = 0;
-    printf("%-33s%-26s%-14s%-18s %11s %7s %10s\n", "entry", "model", "tag", "tenant", "age", "hits", "bytes");
+    printf("%-33s%-26s%-14s%-18s %11s %7s %10s\n", "entry", "model", "tag", "tenant", "age", "hits",
+           "bytes");
     do {
         char path[1200];
         struct answer a;
-        int k = snprintf(path, sizeof path, "/larder/v1/entries%.*s%climit=500&cursor=%llu", (int)select->len,
-                         select->p ? select->p : "", n ? '&' : '?', (unsigned long long)cursor);
+        int k = snprintf(path, sizeof path, "/larder/v1/entries%.*s%climit=500&cursor=%llu",
+                         (int)select->len, select->p ? select->p : "", n ? '&' : '?',
+                         (unsigned long long)cursor);
         if (k < 0 || (size_t)k >= sizeof path || ask_json(d, "GET", path, lr_str(NULL, 0), &a))
             return 1;
         show_list(a.root);
@@ -531,7 +547,8 @@ static void show_deleted(const struct lr_json *root)
     bool dry = false;
     (void)lr_json_bool(lr_json_get(root, "dry_run"), &dry); /* absent: no */
     printf("%llu entries, %llu bytes %s\n", (unsigned long long)num(lr_json_get(root, "matched")),
-           (unsigned long long)num(lr_json_get(root, "bytes")), dry ? "would be deleted" : "deleted");
+           (unsigned long long)num(lr_json_get(root, "bytes")),
+           dry ? "would be deleted" : "deleted");
 }
 
 static void show_one(const struct lr_json *root)
@@ -572,8 +589,8 @@ static int report_bad(const struct daemon *d, const char *id)
     return status;
 }
 
-static int answer_verb(struct lr_cli *cli, const struct daemon *d, const struct lr_buf *select, size_t n,
-                       bool dry, struct lr_buf *path)
+static int answer_verb(struct lr_cli *cli, const struct daemon *d, const struct lr_buf *select,
+                       size_t n, bool dry, struct lr_buf *path)
 {
     const char *verb = cli->argc > 0 ? cli->argv[0] : "", *id = cli->argc > 1 ? cli->argv[1] : NULL;
     struct lr_str none = {NULL, 0};
@@ -589,7 +606,8 @@ static int answer_verb(struct lr_cli *cli, const struct daemon *d, const struct 
         add_word(path, id);
         status = act(d, "DELETE", path, none, show_deleted);
     } else if (strcmp(verb, "delete") == 0 && cli->argc == 1 && n) {
-        lr_buf_addf(path, "/larder/v1/entries%.*s%s", (int)select->len, select->p, dry ? "&dry_run=true" : "");
+        lr_buf_addf(path, "/larder/v1/entries%.*s%s", (int)select->len, select->p,
+                    dry ? "&dry_run=true" : "");
         status = act(d, "DELETE", path, none, show_deleted);
     } else if (strcmp(verb, "flush") == 0 && cli->argc == 1 && !n) {
         lr_buf_addf(path, "/larder/v1/flush%s", dry ? "?dry_run=true" : "");
@@ -608,13 +626,15 @@ int lr_cmd_answer(struct lr_cli *cli)
     lr_buf_init(&select, 800);
     bool dry = lr_cli_take_flag(cli, "--dry-run");
     size_t n = take_selectors(cli, &select); /* before the options of the table are read */
-    int status = select.rc || open_daemon(cli, &d) ? 1 : answer_verb(cli, &d, &select, n, dry, &path);
+    int status =
+        select.rc || open_daemon(cli, &d) ? 1 : answer_verb(cli, &d, &select, n, dry, &path);
     lr_buf_free(&select);
     lr_buf_free(&path);
-    return status == 2 ? usage("answer list [SELECTORS] | get ID | delete ID|SELECTORS [--dry-run] | "
-                               "flush [--dry-run] | bad ID\n"
-                               "selectors: --tag T --tenant N --model M --category C --prefix HEX --age 2h")
-                       : status;
+    return status == 2
+               ? usage("answer list [SELECTORS] | get ID | delete ID|SELECTORS [--dry-run] | "
+                       "flush [--dry-run] | bad ID\n"
+                       "selectors: --tag T --tenant N --model M --category C --prefix HEX --age 2h")
+               : status;
 }
 
 /* ---- trace ---- */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cli/doctor.c - larder doctor: is the configuration good, and can everything it names be had?
  *
- * One line a check: "ok", "note" or "FAIL", what was looked at, and for a failure what to do about it.
- * Each upstream is asked for its model list, as a client would: the failure that comes first on the way
- * is told, and it is told apart: name, connection, proxy, TLS, credential, path. No secret is printed.
+ * One line a check: "ok", "note" or "FAIL", what was looked at, and for a failure what to do about
+ * it. Each upstream is asked for its model list, as a client would: the failure that comes first on
+ * the way is told, and it is told apart: name, connection, proxy, TLS, credential, path. No secret
+ * is printed.
  */
 #include "cli/cli.h"
 #include "net/net.h"
@@ -100,10 +101,13 @@ static void say_unreachable(const char *what, const struct lr_opt_upstream *u, b
 {
     const char *msg = err->msg[0] ? err->msg : lr_strerror(rc);
     if (proxied && (rc == LR_ENET || rc == LR_EDNS))
-        say("FAIL", what, "proxy: %s: is the proxy right (proxy, HTTPS_PROXY), and may it reach this host? "
-            "proxy: none goes without", msg);
+        say("FAIL", what,
+            "proxy: %s: is the proxy right (proxy, HTTPS_PROXY), and may it reach this host? "
+            "proxy: none goes without",
+            msg);
     else if (rc == LR_EDNS)
-        say("FAIL", what, "name: %s: is the host in the url spelled right, does DNS work here?", msg);
+        say("FAIL", what, "name: %s: is the host in the url spelled right, does DNS work here?",
+            msg);
     else if (rc == LR_ETLS)
         say("FAIL", what, "TLS: %s: is it https there? A private authority needs ca-file%s", msg,
             *u->cert_file ? "; the client certificate may be refused" : "");
@@ -117,22 +121,28 @@ static void say_unreachable(const char *what, const struct lr_opt_upstream *u, b
         say("FAIL", what, "connection: %s: does the server run, is the port right?", msg);
 }
 
-static void say_status(const char *what, const struct lr_opt_upstream *u, bool proxied, int status, bool own_key)
+static void say_status(const char *what, const struct lr_opt_upstream *u, bool proxied, int status,
+                       bool own_key)
 {
     if (status / 100 == 2)
         say("ok", what, "answers its model list%s", own_key ? ", the key is good" : "");
     else if ((status == 401 || status == 403) && own_key)
-        say("FAIL", what, "credential: it answered %d: the key is wrong, revoked or lacks a permission; see "
-            "key-file, key-env, key-header", status);
+        say("FAIL", what,
+            "credential: it answered %d: the key is wrong, revoked or lacks a permission; see "
+            "key-file, key-env, key-header",
+            status);
     else if (status == 401 || status == 403)
         say("ok", what, "it answered %d without a key, as it should: clients bring theirs", status);
     else if (status == 407 && proxied)
         say("FAIL", what, "proxy: it wants a user and a password (407)");
     else if (status == 404 || status == 405)
-        say("FAIL", what, "path: it answered %d: the url is not the base of an API (try with or without /v1)%s",
-            status, u->models.n ? "" : "; or it has no model list: then chat may work all the same");
+        say("FAIL", what,
+            "path: it answered %d: the url is not the base of an API (try with or without /v1)%s",
+            status,
+            u->models.n ? "" : "; or it has no model list: then chat may work all the same");
     else if (status / 100 == 3)
-        say("FAIL", what, "path: it redirects (%d), and redirects are not followed: give the final url", status);
+        say("FAIL", what,
+            "path: it redirects (%d), and redirects are not followed: give the final url", status);
     else if (status == 429 || status / 100 == 5)
         say("FAIL", what, "server: it answered %d: reached, but in trouble of its own", status);
     else
@@ -184,12 +194,15 @@ static const char *set(const char *z)
     return z && *z ? z : NULL;
 }
 
-static void ask(const char *what, const struct lr_opt_upstream *u, const char *url, struct lr_str key)
+static void ask(const char *what, const struct lr_opt_upstream *u, const char *url,
+                struct lr_str key)
 {
     const char *headers[80];
     char auth[2048];
     size_t n = 0;
-    const char *name = *u->key_header ? u->key_header : speaks_anthropic(u) ? "x-api-key" : "authorization";
+    const char *name = *u->key_header        ? u->key_header
+                       : speaks_anthropic(u) ? "x-api-key"
+                                             : "authorization";
     bool bearer = strcasecmp(name, "authorization") == 0;
     int k = snprintf(auth, sizeof auth, "%s: %s%.*s", name, bearer ? "Bearer " : "", LR_FMT(key));
     if (key.n && k > 0 && (size_t)k < sizeof auth)
@@ -199,9 +212,13 @@ static void ask(const char *what, const struct lr_opt_upstream *u, const char *u
     for (size_t i = 0; i < u->headers.n && n < LR_COUNT(headers); i++)
         headers[n++] = u->headers.v[i];
     struct lr_net_route route = {
-        .proxy = set(u->proxy), .no_proxy = set(u->no_proxy), .ca_file = set(u->ca_file),
-        .cert_file = set(u->cert_file), .cert_key_file = set(u->cert_key_file),
-        .connect_ms = u->connect_timeout, .total_ms = 15000,
+        .proxy = set(u->proxy),
+        .no_proxy = set(u->no_proxy),
+        .ca_file = set(u->ca_file),
+        .cert_file = set(u->cert_file),
+        .cert_key_file = set(u->cert_key_file),
+        .connect_ms = u->connect_timeout,
+        .total_ms = 15000,
     };
     const char *https = set(getenv("https_proxy")), *no_proxy = set(getenv("no_proxy"));
     struct lr_net_opts env = {
@@ -264,14 +281,15 @@ static int print_config(const struct lr_config *c)
 static int examine(struct lr_config *c)
 {
     struct lr_err err = {0};
-    say("ok", "configuration", "%zu upstreams, %zu aliases, %zu prices", c->upstreams.n, c->aliases.n,
-        c->prices.n);
+    say("ok", "configuration", "%zu upstreams, %zu aliases, %zu prices", c->upstreams.n,
+        c->aliases.n, c->prices.n);
     check_dir(c);
     check_files(c);
     if (*c->prices_file && lr_config_load_prices(c, c->prices_file, &err))
         say("FAIL", "prices.file", "%s (%s)", err.msg, err.where);
     if (!c->upstreams.n)
-        say("note", "upstreams", "none: only stored answers are served; attach one with --upstream URL");
+        say("note", "upstreams",
+            "none: only stored answers are served; attach one with --upstream URL");
     for (size_t i = 0; i < c->upstreams.n; i++)
         check_upstream(&c->upstreams.v[i]);
     printf("%s\n", failures ? "something is wrong, see FAIL above" : "all is well");

@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
- * serve/admin.c - the operator's door: health, metrics, the dashboard, and /larder/v1 (docs/admin.md).
+ * serve/admin.c - the operator's door: health, metrics, the dashboard, and /larder/v1
+ * (docs/admin.md).
  *
  *   path -> verb (a row of the table below) -> may the caller? -> fast: answer
  *                                                              -> slow: a worker, and then answer
  *
- * The send room calls lr_admin_handle on the event thread. A slow verb is handed to the pool; it fills
- * r->out and r->admin, and the room, entered again, replies with them. So every verb is one function
- * that reads the request and writes a body, wherever it runs.
+ * The send room calls lr_admin_handle on the event thread. A slow verb is handed to the pool; it
+ * fills r->out and r->admin, and the room, entered again, replies with them. So every verb is one
+ * function that reads the request and writes a body, wherever it runs.
  *
- * Who may call: everybody (health, the page itself, which holds no data); whoever is on this machine
- * (metrics); the admin key, as a bearer or as the session cookie of the dashboard (session.c); a client,
- * for its own tenant's entries (feedback). A cookie also needs the header x-larder-csrf on everything
- * but GET: a foreign page cannot send it. Host and Origin were checked before the body was read
- * (guard.c). With admin.listen, all of it but health answers at that address alone.
+ * Who may call: everybody (health, the page itself, which holds no data); whoever is on this
+ * machine (metrics); the admin key, as a bearer or as the session cookie of the dashboard
+ * (session.c); a client, for its own tenant's entries (feedback). A cookie also needs the header
+ * x-larder-csrf on everything but GET: a foreign page cannot send it. Host and Origin were checked
+ * before the body was read (guard.c). With admin.listen, all of it but health answers at that
+ * address alone.
  *
  * No answer holds message text or a credential: verbs see metadata (struct lr_answer_entry, struct
- * lr_record, counters), never a document's log. Query names that a verb does not know are refused: a
- * mistyped selector must not delete more than was meant.
+ * lr_record, counters), never a document's log. Query names that a verb does not know are refused:
+ * a mistyped selector must not delete more than was meant.
  */
 #include "serve/serve_int.h"
 
@@ -49,8 +51,10 @@ static const struct lr_verb verbs[] = {
     {"GET", "/larder/v1/session", "", LR_FOR_ADMIN, false, false, lr_verb_signed_in},
     {"POST", "/larder/v1/session", "", LR_FOR_ALL, false, false, lr_verb_sign_in},
     {"DELETE", "/larder/v1/session", "", LR_FOR_ADMIN, false, false, lr_verb_sign_out},
-    {"GET", "/larder/v1/entries", SELECTORS " cursor limit", LR_FOR_ADMIN, false, true, lr_verb_list},
-    {"DELETE", "/larder/v1/entries", SELECTORS " all dry_run", LR_FOR_ADMIN, false, true, lr_verb_purge},
+    {"GET", "/larder/v1/entries", SELECTORS " cursor limit", LR_FOR_ADMIN, false, true,
+     lr_verb_list},
+    {"DELETE", "/larder/v1/entries", SELECTORS " all dry_run", LR_FOR_ADMIN, false, true,
+     lr_verb_purge},
     {"PUT", "/larder/v1/entries", "", LR_FOR_ADMIN, false, true, lr_verb_put},
     {"GET", "/larder/v1/entries/", "", LR_FOR_ADMIN, true, true, lr_verb_get},
     {"DELETE", "/larder/v1/entries/", "", LR_FOR_ADMIN, true, true, lr_verb_delete},
@@ -63,7 +67,8 @@ static const struct lr_verb verbs[] = {
     {"GET", "/larder/v1/instances", "", LR_FOR_ADMIN, false, false, lr_verb_instances},
     {"GET", "/larder/v1/config", "", LR_FOR_ADMIN, false, false, lr_verb_config},
 };
-static const struct lr_verb models = {"GET", "/v1/models", "", LR_FOR_ALL, false, false, lr_verb_models};
+static const struct lr_verb models = {"GET", "/v1/models",  "", LR_FOR_ALL, false,
+                                      false, lr_verb_models};
 
 bool lr_admin_path(struct lr_str path)
 {
@@ -97,10 +102,13 @@ void lr_admin_fail(struct lr_req *r, int status, const char *code, const char *f
 
 static int hex_digit(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+    return c >= '0' && c <= '9'                 ? c - '0'
+           : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                : -1;
 }
 
-/* %XX undone (and '+', in a query), into the arena, with a NUL behind. p NULL: malformed, or no memory. */
+/* %XX undone (and '+', in a query), into the arena, with a NUL behind. p NULL: malformed, or no
+ * memory. */
 static struct lr_str decode(struct lr_req *r, struct lr_str s, bool query)
 {
     char *out = lr_arena_alloc(&r->arena, s.n + 1, 1);
@@ -109,7 +117,8 @@ static struct lr_str decode(struct lr_req *r, struct lr_str s, bool query)
         int hi, lo;
         char c = query && s.p[i] == '+' ? ' ' : s.p[i];
         if (c == '%') {
-            if (i + 2 >= s.n || (hi = hex_digit(s.p[i + 1])) < 0 || (lo = hex_digit(s.p[i + 2])) < 0)
+            if (i + 2 >= s.n || (hi = hex_digit(s.p[i + 1])) < 0 ||
+                (lo = hex_digit(s.p[i + 2])) < 0)
                 return lr_str(NULL, 0);
             c = (char)(hi * 16 + lo);
             i += 2;
@@ -199,10 +208,12 @@ static const struct lr_verb *find_verb(struct lr_req *r, struct lr_str path)
         if (!path_fits(v, path) || (first && strcmp(first->path, v->path) != 0))
             continue;
         first = first ? first : v;
-        if (lr_str_is(method, v->method) || (lr_str_is(method, "HEAD") && strcmp(v->method, "GET") == 0))
+        if (lr_str_is(method, v->method) ||
+            (lr_str_is(method, "HEAD") && strcmp(v->method, "GET") == 0))
             return v;
         size_t n = strlen(allow);
-        (void)snprintf(allow + n, sizeof allow - n, "%s%s", n ? ", " : "", v->method); /* rows are few */
+        (void)snprintf(allow + n, sizeof allow - n, "%s%s", n ? ", " : "",
+                       v->method); /* rows are few */
     }
     if (!first) {
         lr_admin_fail(r, 404, "not_found", "there is nothing at this path");
@@ -257,8 +268,9 @@ static bool deny(struct lr_req *r, int rc)
         r->admin.retry_s = 1;
         lr_admin_fail(r, 429, "too_many_tries", "too many wrong keys; try again in a moment");
     } else {
-        lr_admin_fail(r, 401, "admin_key", "this needs the admin key: authorization: Bearer la-... (the "
-                                           "file " LR_ADMIN_KEY_FILE " in the data directory)");
+        lr_admin_fail(r, 401, "admin_key",
+                      "this needs the admin key: authorization: Bearer la-... (the "
+                      "file " LR_ADMIN_KEY_FILE " in the data directory)");
     }
     return false;
 }
@@ -266,7 +278,8 @@ static bool deny(struct lr_req *r, int rc)
 /* By cookie: a page of another site can make a browser send it, but not this header. */
 static bool by_cookie(struct lr_req *r)
 {
-    if (!lr_sessions_cookie(r->serve->sessions, lr_conn_header(r->conn, "cookie"), lr_clock_mono_ns()))
+    if (!lr_sessions_cookie(r->serve->sessions, lr_conn_header(r->conn, "cookie"),
+                            lr_clock_mono_ns()))
         return false;
     struct lr_str method = lr_conn_method(r->conn);
     return lr_str_is(method, "GET") || lr_str_is(method, "HEAD") ||
@@ -345,7 +358,8 @@ static enum lr_step reply(struct lr_req *r)
     h[n++] = (struct lr_header){"x-frame-options", "DENY"};
     h[n++] = (struct lr_header){"referrer-policy", "no-referrer"};
     h[n++] = (struct lr_header){"content-security-policy",
-                                r->admin.csp ? r->admin.csp : "default-src 'none'; frame-ancestors 'none'"};
+                                r->admin.csp ? r->admin.csp
+                                             : "default-src 'none'; frame-ancestors 'none'"};
     h[n++] = (struct lr_header){"x-larder-request-id", r->id};
     if (r->admin.cookie)
         h[n++] = (struct lr_header){"set-cookie", r->admin.cookie};
@@ -365,7 +379,8 @@ static enum lr_step run(struct lr_req *r)
 {
     r->admin.verb->run(r);
     if (r->out.rc)
-        lr_admin_fail(r, 503, "out_of_memory", "the answer does not fit: %s", lr_strerror(r->out.rc));
+        lr_admin_fail(r, 503, "out_of_memory", "the answer does not fit: %s",
+                      lr_strerror(r->out.rc));
     if (!r->admin.status)
         r->admin.status = 200;
     return LR_STEP_WAIT;

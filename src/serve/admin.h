@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * serve/admin.h - the operator's door, for its own files: verbs, sessions, tallies, the dashboard.
  *
- *   admin.c   paths, who may call what, replies     session.c  sign-in, cookies, failed tries
- *   entry.c   entries: list, get, delete, put ...   tally.c    running totals by tenant and reason
- *   explain.c explain, requests, trace              ui.c       the page (web/, made into bytes by CMake)
- *   stats.c   stats, instances, config              models.c   GET /v1/models
+ *   admin.c    paths, who may call what, replies     tally.c   running totals by tenant and reason
+ *   session.c  sign-in, cookies, wrong keys          ui.c      the page: web/ as bytes
+ *   entry.c    entries: list, get, delete            stats.c   stats, instances, config
+ *   put.c      entries: put                          models.c  GET /v1/models
+ *   explain.c  explain, requests, trace              metrics.c GET /metrics
  */
 #ifndef LR_SERVE_ADMIN_H
 #define LR_SERVE_ADMIN_H
@@ -24,19 +25,20 @@ struct lr_verb {
     enum { LR_FOR_ALL, LR_FOR_LOCAL, LR_FOR_ADMIN, LR_FOR_CLIENT } who;
     bool tail; /* path ends in '/': what follows is the argument */
     bool slow; /* runs in the pool */
-    /* Appends the body to r->out, or calls lr_admin_fail. Status 200 and JSON unless it says otherwise. */
+    /* Appends the body to r->out, or calls lr_admin_fail. Status 200 and JSON unless it says
+     * otherwise. */
     void (*run)(struct lr_req *r);
 };
 
 /* The group of struct lr_req that belongs to admin. */
 struct lr_admin {
     const struct lr_verb *verb;
-    struct lr_str arg;  /* of a verb with a tail, decoded */
-    bool is_admin;      /* the caller has shown the admin key or a session */
-    int status;         /* 0: not answered yet */
-    const char *type;   /* content type; NULL: JSON */
+    struct lr_str arg;          /* of a verb with a tail, decoded */
+    bool is_admin;              /* the caller has shown the admin key or a session */
+    int status;                 /* 0: not answered yet */
+    const char *type;           /* content type; NULL: JSON */
     const char *cookie, *allow; /* headers, or NULL */
-    const char *csp;    /* NULL: nothing may be loaded */
+    const char *csp;            /* NULL: nothing may be loaded */
     unsigned retry_s;
 };
 
@@ -46,31 +48,53 @@ void lr_admin_fail(struct lr_req *r, int status, const char *code, const char *f
 struct lr_str lr_admin_decode(struct lr_req *r, struct lr_str s);
 /* The decoded value of a query parameter; a view with p NULL when absent. Arena memory. */
 struct lr_str lr_admin_param(struct lr_req *r, const char *name);
-/* true: absent (then *out is untouched) or a number up to max; false: a failure has been written. */
+/* true: absent (then *out is untouched) or a number up to max; false: a failure has been written.
+ */
 bool lr_admin_number(struct lr_req *r, const char *name, uint64_t max, uint64_t *out);
 bool lr_admin_flag(struct lr_req *r, const char *name); /* "true", "1" or just named */
+/* A member of the object being written. */
+static inline void lr_field_u64(struct lr_jw *w, const char *key, uint64_t v)
+{
+    lr_jw_key(w, key);
+    lr_jw_u64(w, v);
+}
+static inline void lr_field_real(struct lr_jw *w, const char *key, double v)
+{
+    lr_jw_key(w, key);
+    lr_jw_real(w, v);
+}
+static inline void lr_field_text(struct lr_jw *w, const char *key, const char *v)
+{
+    lr_jw_key(w, key);
+    lr_jw_strz(w, v);
+}
+static inline void lr_field_bool(struct lr_jw *w, const char *key, bool v)
+{
+    lr_jw_key(w, key);
+    lr_jw_bool(w, v);
+}
 /* The JSON object in the body, or NULL: a failure has been written. */
 struct lr_json *lr_admin_body(struct lr_req *r);
 
 /* ---- the verbs ---- */
 
-void lr_verb_ui(struct lr_req *);       /* ui.c */
-void lr_verb_metrics(struct lr_req *);  /* metrics.c */
-void lr_verb_models(struct lr_req *);   /* models.c */
-void lr_verb_sign_in(struct lr_req *);  /* session.c */
+void lr_verb_ui(struct lr_req *);      /* ui.c */
+void lr_verb_metrics(struct lr_req *); /* metrics.c */
+void lr_verb_models(struct lr_req *);  /* models.c */
+void lr_verb_sign_in(struct lr_req *); /* session.c */
 void lr_verb_signed_in(struct lr_req *);
 void lr_verb_sign_out(struct lr_req *);
-void lr_verb_list(struct lr_req *);     /* entry.c */
+void lr_verb_list(struct lr_req *); /* entry.c */
 void lr_verb_get(struct lr_req *);
 void lr_verb_delete(struct lr_req *);
 void lr_verb_purge(struct lr_req *);
 void lr_verb_flush(struct lr_req *);
 void lr_verb_feedback(struct lr_req *);
-void lr_verb_put(struct lr_req *);      /* put.c */
-void lr_verb_explain(struct lr_req *);  /* explain.c */
+void lr_verb_put(struct lr_req *);     /* put.c */
+void lr_verb_explain(struct lr_req *); /* explain.c */
 void lr_verb_requests(struct lr_req *);
 void lr_verb_trace(struct lr_req *);
-void lr_verb_stats(struct lr_req *);    /* stats.c */
+void lr_verb_stats(struct lr_req *); /* stats.c */
 void lr_verb_instances(struct lr_req *);
 void lr_verb_config(struct lr_req *);
 

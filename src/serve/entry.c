@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
- * serve/entry.c - stored answers as the operator sees them: list, get, delete, purge, flush, feedback.
+ * serve/entry.c - stored answers as the operator sees them: list, get, delete, purge, flush,
+ * feedback.
  *
- * Shown is what the shelf knows about an answer, never the answer. An entry is named by the first hex
- * digits of its key, eight at least; x-larder-entry carries 32 of them. All of this runs in the pool.
+ * Shown is what the shelf knows about an answer, never the answer. An entry is named by the first
+ * hex digits of its key, eight at least; x-larder-entry carries 32 of them. All of this runs in the
+ * pool.
  */
 #include "serve/serve_int.h"
 
 #include <stdio.h>
 
-#define ID_DIGITS 32 /* shown */
+#define ID_DIGITS     32 /* shown */
 #define ID_DIGITS_MIN 8
-#define LIST_MAX 1000
-#define LIST_USUAL 100
+#define LIST_MAX      1000
+#define LIST_USUAL    100
 
 /* ---- selectors ---- */
 
@@ -39,8 +41,9 @@ static int hunt_tenant(void *ctx, const struct lr_answer_entry *e)
     return h->many;
 }
 
-/* A tenant by its 16 hex digits, by its name (managed), or by the "p-" name of a credential, of which
- * only half the digits show: the entries say which it is. false: a failure has been written. */
+/* A tenant by its 16 hex digits, by its name (managed), or by the "p-" name of a credential, of
+ * which only half the digits show: the entries say which it is. false: a failure has been written.
+ */
 static bool find_tenant(struct lr_req *r, struct lr_str name, uint64_t *out)
 {
     uint8_t id[8], half[4];
@@ -57,10 +60,12 @@ static bool find_tenant(struct lr_req *r, struct lr_str name, uint64_t *out)
     uint64_t cursor = 0;
     if (name.n != 10 || !lr_str_starts(name, LR_STR("p-")) ||
         lr_unhex(lr_str(name.p + 2, 8), half, 4)) {
-        lr_admin_fail(r, 400, "invalid_request", "a tenant is a name, or the 16 hex digits of its id");
+        lr_admin_fail(r, 400, "invalid_request",
+                      "a tenant is a name, or the 16 hex digits of its id");
         return false;
     }
-    hunt.short_id = (uint32_t)half[0] << 24 | (uint32_t)half[1] << 16 | (uint32_t)half[2] << 8 | half[3];
+    hunt.short_id =
+        (uint32_t)half[0] << 24 | (uint32_t)half[1] << 16 | (uint32_t)half[2] << 8 | half[3];
     int rc = lr_answer_list(r->serve->answer, &all, &cursor, hunt_tenant, &hunt);
     if (rc || hunt.many) {
         lr_admin_fail(r, rc ? 500 : 409, rc ? "internal" : "ambiguous", "%s",
@@ -102,18 +107,6 @@ static bool read_select(struct lr_req *r, struct lr_answer_select *q, bool *any)
 
 /* ---- one entry ---- */
 
-static void number(struct lr_jw *w, const char *key, uint64_t v)
-{
-    lr_jw_key(w, key);
-    lr_jw_u64(w, v);
-}
-
-static void words(struct lr_jw *w, const char *key, const char *v)
-{
-    lr_jw_key(w, key);
-    lr_jw_strz(w, v);
-}
-
 static void write_entry(struct lr_req *r, struct lr_jw *w, const struct lr_answer_entry *e)
 {
     static const char *const kinds[] = {"chat", "completion", "embedding"};
@@ -121,32 +114,29 @@ static void write_entry(struct lr_req *r, struct lr_jw *w, const struct lr_answe
     char hex[65], name[64];
     lr_jw_obj(w);
     lr_hex(m->key.b, ID_DIGITS / 2, hex);
-    words(w, "id", hex);
+    lr_field_text(w, "id", hex);
     lr_hex(&m->tenant, 8, hex);
-    words(w, "tenant", hex);
+    lr_field_text(w, "tenant", hex);
     lr_tally_name(r->serve->tally, m->tenant, name);
-    words(w, "tenant_name", name);
-    words(w, "model", m->model);
-    words(w, "upstream", m->upstream);
-    words(w, "category", m->category);
-    words(w, "tag", m->tag);
-    words(w, "kind", m->kind < LR_COUNT(kinds) ? kinds[m->kind] : "");
-    words(w, "request_id", m->request_id);
-    number(w, "created_ms", m->created_ms);
-    number(w, "age_ms", r->wall_ms > m->created_ms ? r->wall_ms - m->created_ms : 0);
-    number(w, "ttl_ms", m->ttl_ms);
-    number(w, "took_ms", m->took_ms);
-    number(w, "tokens_in", m->tokens_in);
-    number(w, "tokens_out", m->tokens_out);
-    lr_jw_key(w, "cost");
-    lr_jw_real(w, m->cost);
-    number(w, "choices", m->choices);
-    number(w, "hits", m->hits);
-    number(w, "bytes", e->bytes);
-    lr_jw_key(w, "in_memory");
-    lr_jw_bool(w, e->hot);
-    lr_jw_key(w, "stored");
-    lr_jw_bool(w, e->stored);
+    lr_field_text(w, "tenant_name", name);
+    lr_field_text(w, "model", m->model);
+    lr_field_text(w, "upstream", m->upstream);
+    lr_field_text(w, "category", m->category);
+    lr_field_text(w, "tag", m->tag);
+    lr_field_text(w, "kind", m->kind < LR_COUNT(kinds) ? kinds[m->kind] : "");
+    lr_field_text(w, "request_id", m->request_id);
+    lr_field_u64(w, "created_ms", m->created_ms);
+    lr_field_u64(w, "age_ms", r->wall_ms > m->created_ms ? r->wall_ms - m->created_ms : 0);
+    lr_field_u64(w, "ttl_ms", m->ttl_ms);
+    lr_field_u64(w, "took_ms", m->took_ms);
+    lr_field_u64(w, "tokens_in", m->tokens_in);
+    lr_field_u64(w, "tokens_out", m->tokens_out);
+    lr_field_real(w, "cost", m->cost);
+    lr_field_u64(w, "choices", m->choices);
+    lr_field_u64(w, "hits", m->hits);
+    lr_field_u64(w, "bytes", e->bytes);
+    lr_field_bool(w, "in_memory", e->hot);
+    lr_field_bool(w, "stored", e->stored);
     lr_jw_end(w);
 }
 
@@ -186,8 +176,7 @@ void lr_verb_list(struct lr_req *r)
     }
     lr_jw_end(&w);
     /* 0: that was all. */
-    lr_jw_key(&w, "cursor");
-    lr_jw_u64(&w, l.left ? 0 : cursor);
+    lr_field_u64(&w, "cursor", l.left ? 0 : cursor);
     lr_jw_end(&w);
 }
 
@@ -212,8 +201,8 @@ static bool find_entry(struct lr_req *r, struct lr_str id, struct lr_answer_entr
     uint64_t cursor = 0;
     char *prefix = lr_arena_strz(&r->arena, id);
     if (id.n < ID_DIGITS_MIN || id.n > 64 || !is_hex(id) || !prefix) {
-        lr_admin_fail(r, 400, "invalid_request", "an entry is named by %d to 64 lower-case hex digits",
-                      ID_DIGITS_MIN);
+        lr_admin_fail(r, 400, "invalid_request",
+                      "an entry is named by %d to 64 lower-case hex digits", ID_DIGITS_MIN);
         return false;
     }
     struct lr_answer_select q = {.now_ms = r->wall_ms, .id_prefix = prefix};
@@ -246,11 +235,10 @@ static void say_deleted(struct lr_req *r, uint64_t n, uint64_t bytes, bool dry)
     struct lr_jw w;
     lr_jw_init(&w, &r->out);
     lr_jw_obj(&w);
-    number(&w, "deleted", dry ? 0 : n);
-    number(&w, "matched", n);
-    number(&w, "bytes", bytes);
-    lr_jw_key(&w, "dry_run");
-    lr_jw_bool(&w, dry);
+    lr_field_u64(&w, "deleted", dry ? 0 : n);
+    lr_field_u64(&w, "matched", n);
+    lr_field_u64(&w, "bytes", bytes);
+    lr_field_bool(&w, "dry_run", dry);
     lr_jw_end(&w);
 }
 
@@ -333,7 +321,8 @@ static bool admit_client(struct lr_req *r)
 {
     if (r->admin.is_admin)
         return true;
-    if (lr_tenants_find(r->serve->tenants, r->credential, r->wall_ms, r->conf->c->keys_proof, &r->tenant)) {
+    if (lr_tenants_find(r->serve->tenants, r->credential, r->wall_ms, r->conf->c->keys_proof,
+                        &r->tenant)) {
         lr_admin_fail(r, 401, "invalid_api_key", "this gateway does not know the API key");
         return false;
     }
@@ -357,18 +346,21 @@ void lr_verb_feedback(struct lr_req *r)
     bool by_request = lr_json_text(lr_json_get(o, "request_id"), &request);
     if (!lr_json_text(lr_json_get(o, "verdict"), &verdict) || !lr_str_is(verdict, "bad") ||
         by_entry == by_request) {
-        lr_admin_fail(r, 400, "invalid_request",
-                      "the body must be {\"entry\" or \"request_id\": \"...\", \"verdict\": \"bad\"}");
+        lr_admin_fail(
+            r, 400, "invalid_request",
+            "the body must be {\"entry\" or \"request_id\": \"...\", \"verdict\": \"bad\"}");
         return;
     }
     if (by_entry && !r->admin.is_admin && entry.n < ID_DIGITS) {
         lr_admin_fail(r, 400, "invalid_request", "give the entry as x-larder-entry has it");
         return;
     }
-    if (!(by_entry ? find_entry(r, entry, &e) : entry_of_request(r, request, &e)) || !may_judge(r, &e))
+    if (!(by_entry ? find_entry(r, entry, &e) : entry_of_request(r, request, &e)) ||
+        !may_judge(r, &e))
         return;
     if (lr_answer_delete(r->serve->answer, &e.meta.key) == 0)
         lr_metric_add(LR_M_FEEDBACK_BAD, 1);
-    lr_log(LR_LOG_INFO, "admin", "event=feedback verdict=bad bytes=%llu", (unsigned long long)e.bytes);
+    lr_log(LR_LOG_INFO, "admin", "event=feedback verdict=bad bytes=%llu",
+           (unsigned long long)e.bytes);
     say_deleted(r, 1, e.bytes, false);
 }

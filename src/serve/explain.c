@@ -1,45 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
- * serve/explain.c - what became of one request, in words and numbers; the recent ones; the trace export.
+ * serve/explain.c - what became of one request, in words and numbers; the recent ones; the trace
+ * export.
  *
  *   record (trace.c) -> rooms and times, outcome, reason in words, proof, upstream, money
  *   against another  -> the first key member where the two differ
  *
- * Two requests of one tenant are compared by the keyed digests of their key members: the name of the
- * first that differs comes out ("messages[3]", "temperature"), never its value, and nothing at all
- * across tenants, whose digests are keyed differently. A request that the raw shortcut answered was
- * never taken apart: the members of the newest record with the same key stand in for its own.
+ * Two requests of one tenant are compared by the keyed digests of their key members: the name of
+ * the first that differs comes out ("messages[3]", "temperature"), never its value, and nothing at
+ * all across tenants, whose digests are keyed differently. A request that the raw shortcut answered
+ * was never taken apart: the members of the newest record with the same key stand in for its own.
  */
 #include "serve/serve_int.h"
 
 #include <stdio.h>
 
-#define REQUESTS_MAX 1000
+#define REQUESTS_MAX   1000
 #define REQUESTS_USUAL 50
-#define TRACE_MAX 16384 /* records copied at once: 25 MB */
-
-static void number(struct lr_jw *w, const char *key, uint64_t v)
-{
-    lr_jw_key(w, key);
-    lr_jw_u64(w, v);
-}
-
-static void real(struct lr_jw *w, const char *key, double v)
-{
-    lr_jw_key(w, key);
-    lr_jw_real(w, v);
-}
-
-static void words(struct lr_jw *w, const char *key, const char *v)
-{
-    lr_jw_key(w, key);
-    lr_jw_strz(w, v);
-}
-
-static void truth(struct lr_jw *w, const char *key, bool v)
-{
-    lr_jw_key(w, key);
-    lr_jw_bool(w, v);
-}
+#define TRACE_MAX      16384 /* records copied at once: 25 MB */
 
 /* ---- reasons ---- */
 
@@ -52,11 +29,13 @@ static const struct {
     {"cold", "the stored answer had left while it was being read from disk"},
     {"corrupt", "the stored answer failed its checksum and was thrown away"},
     {"fewer-choices", "the stored answer has fewer choices than were asked for"},
-    {"token-limit", "the stored answer was cut by another token limit, or is longer than this one allows"},
+    {"token-limit",
+     "the stored answer was cut by another token limit, or is longer than this one allows"},
     {"dialect", "the stored answer holds what this dialect cannot say"},
     {"max-age", "the stored answer is older than cache-control: max-age allows"},
     {"temperature", "a temperature above 0 asks for variety; see answer.variety and categories"},
-    {"choices", "several choices without a seed ask for variety; see answer.variety and categories"},
+    {"choices",
+     "several choices without a seed ask for variety; see answer.variety and categories"},
     {"no-cache", "cache-control: no-cache asked for a fresh answer"},
     {"no-store", "cache-control: no-store, or a category that is not stored"},
     {"unproven", "this credential has not succeeded upstream within keys.proof"},
@@ -101,28 +80,28 @@ static const char *meaning(const char *reason)
 static void write_brief(struct lr_jw *w, const struct lr_record *c)
 {
     char hex[33] = "";
-    words(w, "request_id", c->id);
-    number(w, "at_ms", c->wall_ms);
-    words(w, "cache", lr_outcome_name((enum lr_outcome)c->outcome));
-    words(w, "shelf", c->shelf ? "exact" : "none");
-    words(w, "reason", c->reason);
-    number(w, "status", (uint64_t)(c->status > 0 ? c->status : 0));
-    words(w, "model", c->model);
-    words(w, "upstream", c->upstream);
-    words(w, "dialect", c->dialect ? lr_dialect_name((enum lr_dialect_id)c->dialect) : "");
-    truth(w, "stream", c->stream);
-    words(w, "tenant_name", c->tenant_name);
+    lr_field_text(w, "request_id", c->id);
+    lr_field_u64(w, "at_ms", c->wall_ms);
+    lr_field_text(w, "cache", lr_outcome_name((enum lr_outcome)c->outcome));
+    lr_field_text(w, "shelf", c->shelf ? "exact" : "none");
+    lr_field_text(w, "reason", c->reason);
+    lr_field_u64(w, "status", (uint64_t)(c->status > 0 ? c->status : 0));
+    lr_field_text(w, "model", c->model);
+    lr_field_text(w, "upstream", c->upstream);
+    lr_field_text(w, "dialect", c->dialect ? lr_dialect_name((enum lr_dialect_id)c->dialect) : "");
+    lr_field_bool(w, "stream", c->stream);
+    lr_field_text(w, "tenant_name", c->tenant_name);
     if (c->keyed)
         lr_hex(c->key.b, 16, hex);
-    words(w, "entry", hex);
-    truth(w, "stored", c->stored);
-    number(w, "first_us", c->first_ns / LR_US);
-    number(w, "total_us", c->total_ns / LR_US);
-    number(w, "ms_saved", c->ms_saved);
-    number(w, "tokens_in", c->usage.input);
-    number(w, "tokens_out", c->usage.output);
-    real(w, "money_saved", c->money_saved);
-    real(w, "money_spent", c->money_spent);
+    lr_field_text(w, "entry", hex);
+    lr_field_bool(w, "stored", c->stored);
+    lr_field_u64(w, "first_us", c->first_ns / LR_US);
+    lr_field_u64(w, "total_us", c->total_ns / LR_US);
+    lr_field_u64(w, "ms_saved", c->ms_saved);
+    lr_field_u64(w, "tokens_in", c->usage.input);
+    lr_field_u64(w, "tokens_out", c->usage.output);
+    lr_field_real(w, "money_saved", c->money_saved);
+    lr_field_real(w, "money_spent", c->money_spent);
 }
 
 static void write_rooms(struct lr_jw *w, const struct lr_record *c)
@@ -131,8 +110,8 @@ static void write_rooms(struct lr_jw *w, const struct lr_record *c)
     lr_jw_arr(w);
     for (int i = 0; i < LR_ROOM_N; i++) {
         lr_jw_obj(w);
-        words(w, "room", lr_room_name((enum lr_room)i));
-        real(w, "us", (double)c->room_ns[i] / 1e3);
+        lr_field_text(w, "room", lr_room_name((enum lr_room)i));
+        lr_field_real(w, "us", (double)c->room_ns[i] / 1e3);
         lr_jw_end(w);
     }
     lr_jw_end(w);
@@ -147,13 +126,13 @@ static void write_price(struct lr_req *r, struct lr_jw *w, const struct lr_recor
         return;
     }
     lr_jw_obj(w);
-    words(w, "model", p->model);
-    words(w, "date", p->date);
-    real(w, "input", p->input);
-    real(w, "cached_input", p->cached_input);
-    real(w, "output", p->output);
-    words(w, "currency", p->currency);
-    words(w, "per", "million tokens");
+    lr_field_text(w, "model", p->model);
+    lr_field_text(w, "date", p->date);
+    lr_field_real(w, "input", p->input);
+    lr_field_real(w, "cached_input", p->cached_input);
+    lr_field_real(w, "output", p->output);
+    lr_field_text(w, "currency", p->currency);
+    lr_field_text(w, "per", "million tokens");
     lr_jw_end(w);
 }
 
@@ -182,8 +161,8 @@ static void write_difference(struct lr_req *r, struct lr_jw *w, const struct lr_
         verdict = "forgotten";
     else if (lr_key_differ(ma->members, ma->n_members, mb->members, mb->n_members, name))
         verdict = "same-members";
-    words(w, "verdict", verdict);
-    words(w, "first_difference", name);
+    lr_field_text(w, "verdict", verdict);
+    lr_field_text(w, "first_difference", name);
     lr_free(a2.members);
     lr_free(b2.members);
 }
@@ -208,26 +187,26 @@ static void write_explained(struct lr_req *r, struct lr_jw *w, const struct lr_r
     lr_jw_init(w, &r->out);
     lr_jw_obj(w);
     write_brief(w, c);
-    words(w, "meaning", meaning(c->reason));
-    words(w, "choice", c->choice);
-    number(w, "tries", c->tries);
-    words(w, "category", c->category);
-    words(w, "tag", c->tag);
-    words(w, "program", c->hints.program);
-    words(w, "parent", c->hints.parent);
-    words(w, "tool", c->hints.tool);
-    number(w, "age_ms", c->age_ms);
-    number(w, "body_bytes", c->body_bytes);
-    number(w, "text_bytes", c->text_bytes);
-    number(w, "cached_input", c->usage.cached_input);
-    number(w, "key_members", c->n_members);
+    lr_field_text(w, "meaning", meaning(c->reason));
+    lr_field_text(w, "choice", c->choice);
+    lr_field_u64(w, "tries", c->tries);
+    lr_field_text(w, "category", c->category);
+    lr_field_text(w, "tag", c->tag);
+    lr_field_text(w, "program", c->hints.program);
+    lr_field_text(w, "parent", c->hints.parent);
+    lr_field_text(w, "tool", c->hints.tool);
+    lr_field_u64(w, "age_ms", c->age_ms);
+    lr_field_u64(w, "body_bytes", c->body_bytes);
+    lr_field_u64(w, "text_bytes", c->text_bytes);
+    lr_field_u64(w, "cached_input", c->usage.cached_input);
+    lr_field_u64(w, "key_members", c->n_members);
     write_rooms(w, c);
     write_price(r, w, c);
     lr_jw_key(w, "against");
     if (other) {
         lr_jw_obj(w);
-        words(w, "request_id", other->id);
-        words(w, "cache", lr_outcome_name((enum lr_outcome)other->outcome));
+        lr_field_text(w, "request_id", other->id);
+        lr_field_text(w, "cache", lr_outcome_name((enum lr_outcome)other->outcome));
         write_difference(r, w, c, other);
         lr_jw_end(w);
     } else {
@@ -289,6 +268,40 @@ void lr_verb_requests(struct lr_req *r)
     lr_free(v);
 }
 
+/* The slot of a key in an open-addressed table of indexes (plus one; 0 = free) into v. */
+static uint32_t *slot_of(uint32_t *slots, size_t cap, const struct lr_record *v,
+                         const struct lr_digest *key)
+{
+    size_t i = lr_le64(key->b) & (cap - 1);
+    while (slots[i] && !lr_digest_eq(&v[slots[i] - 1].key, key))
+        i = (i + 1) & (cap - 1);
+    return &slots[i];
+}
+
+/* A request that the raw shortcut answered was not taken apart: it gets what a twin with the same
+ * key has. */
+static int fill_blocks(struct lr_record *v, size_t n)
+{
+    size_t cap = 16;
+    while (cap < 2 * n)
+        cap *= 2;
+    uint32_t *slots = lr_calloc(cap, sizeof *slots);
+    LR_FAIL_IF(!slots, LR_ENOMEM);
+    for (size_t i = 0; i < n; i++)
+        if (v[i].keyed && v[i].n_blocks)
+            *slot_of(slots, cap, v, &v[i].key) = (uint32_t)i + 1;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t at = v[i].keyed && !v[i].n_blocks ? *slot_of(slots, cap, v, &v[i].key) : 0;
+        if (!at)
+            continue;
+        v[i].n_blocks = v[at - 1].n_blocks;
+        v[i].text_bytes = v[at - 1].text_bytes;
+        memcpy(v[i].blocks, v[at - 1].blocks, sizeof v[i].blocks);
+    }
+    lr_free(slots);
+    return 0;
+}
+
 /* Oldest first, as a trace file has them. */
 void lr_verb_trace(struct lr_req *r)
 {
@@ -296,6 +309,11 @@ void lr_verb_trace(struct lr_req *r)
     struct lr_record *v = recent(r, TRACE_MAX, TRACE_MAX, &n);
     if (!v)
         return;
+    if (fill_blocks(v, n)) {
+        lr_free(v);
+        lr_admin_fail(r, 503, "out_of_memory", "no memory for the trace");
+        return;
+    }
     r->admin.type = "application/jsonl";
     while (n > 0 && lr_trace_line(&v[n - 1], &r->out) == 0)
         n--;

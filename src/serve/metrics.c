@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * serve/metrics.c - GET /metrics: the fixed rows of base/metric.def, and the families with labels that
- * only a running house knows: one row an upstream, and by tenant (LR_TALLY_TENANTS of them, then "other").
+ * serve/metrics.c - GET /metrics: the fixed rows of base/metric.def, and the families with labels
+ * that only a running house knows: one row an upstream, and by tenant (LR_TALLY_TENANTS of them,
+ * then "other").
  *
- * Label values are names that the operator chose (upstreams, managed tenants) or that we made (tenants
- * of pass-through); they are escaped as the text format asks. Nothing a client writes becomes a label,
- * and the number of rows is bounded. Format: Prometheus exposition format 0.0.4.
+ * Label values are names that the operator chose (upstreams, managed tenants) or that we made
+ * (tenants of pass-through); they are escaped as the text format asks. Nothing a client writes
+ * becomes a label, and the number of rows is bounded. Format: Prometheus exposition format 0.0.4.
  */
 #include "serve/serve_int.h"
 
@@ -61,7 +62,8 @@ static const struct {
     {"larder_upstream_up", "gauge", "1: healthy and its breaker closed", up_now},
     {"larder_upstream_inflight", "gauge", "requests at this upstream now", up_inflight},
     {"larder_upstream_tries_total", "counter", "requests sent to this upstream", up_tries},
-    {"larder_upstream_fails_total", "counter", "requests it failed, or answered 429 or 5xx", up_fails},
+    {"larder_upstream_fails_total", "counter", "requests it failed, or answered 429 or 5xx",
+     up_fails},
 };
 
 static void write_upstreams(const struct lr_conf *conf, struct lr_buf *out)
@@ -96,7 +98,8 @@ static void write_tenants(const struct lr_tally_row *t, size_t n, struct lr_buf 
     head(out, "larder_tenant_requests_total", "counter", "finished requests by tenant and outcome");
     for (size_t i = 0; i < n; i++)
         outcome_rows(&t[i], out);
-    head(out, "larder_tenant_saved_tokens_total", "counter", "tokens not asked upstream, by tenant");
+    head(out, "larder_tenant_saved_tokens_total", "counter",
+         "tokens not asked upstream, by tenant");
     for (size_t i = 0; i < n; i++)
         row(out, "larder_tenant_saved_tokens_total", "tenant", t[i].name, tokens_saved(&t[i]));
     head(out, "larder_tenant_saved_money_total", "counter", "money not spent upstream, by tenant");
@@ -104,7 +107,8 @@ static void write_tenants(const struct lr_tally_row *t, size_t n, struct lr_buf 
         row(out, "larder_tenant_saved_money_total", "tenant", t[i].name, t[i].money_saved);
 }
 
-static void alone(struct lr_buf *out, const char *name, const char *type, const char *help, double v)
+static void alone(struct lr_buf *out, const char *name, const char *type, const char *help,
+                  double v)
 {
     head(out, name, type, help);
     lr_buf_addf(out, "%s %.15g\n", name, v);
@@ -112,7 +116,8 @@ static void alone(struct lr_buf *out, const char *name, const char *type, const 
 
 void lr_verb_metrics(struct lr_req *r)
 {
-    struct lr_tally_row *rows = lr_arena_array(&r->arena, struct lr_tally_row, LR_TALLY_TENANTS + 1);
+    struct lr_tally_row *rows =
+        lr_arena_array(&r->arena, struct lr_tally_row, LR_TALLY_TENANTS + 1);
     struct lr_tally_row total;
     struct lr_buf *out = &r->out;
     r->admin.type = "text/plain; version=0.0.4; charset=utf-8";

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * serve/models.c - GET /v1/models: the names that clients may use, when the configuration says them.
+ * serve/models.c - GET /v1/models: the names that clients may use, when the configuration says
+ * them.
  *
- * With aliases or `models` lists the list is ours, in the shape of whoever asks (Anthropic's clients send
- * anthropic-version). Without either an upstream knows best, and the request passes through. An upstream
- * that takes every name adds none to the list: what is listed works, what is not may work.
+ * With aliases or `models` lists the list is ours, in the shape of whoever asks (Anthropic's
+ * clients send anthropic-version). Without either an upstream knows best, and the request passes
+ * through. An upstream that takes every name adds none to the list: what is listed works, what is
+ * not may work.
  */
 #include "serve/serve_int.h"
 
@@ -56,25 +58,18 @@ static bool collect(struct lr_req *r, struct names *l)
     return true;
 }
 
-static void text(struct lr_jw *w, const char *key, const char *value)
-{
-    lr_jw_key(w, key);
-    lr_jw_strz(w, value);
-}
-
 static void write_one(struct lr_jw *w, bool anthropic, const char *name, const char *owner)
 {
     lr_jw_obj(w);
-    text(w, "id", name);
+    lr_field_text(w, "id", name);
     if (anthropic) {
-        text(w, "type", "model");
-        text(w, "display_name", name);
-        text(w, "created_at", "1970-01-01T00:00:00Z");
+        lr_field_text(w, "type", "model");
+        lr_field_text(w, "display_name", name);
+        lr_field_text(w, "created_at", "1970-01-01T00:00:00Z");
     } else {
-        text(w, "object", "model");
-        lr_jw_key(w, "created");
-        lr_jw_u64(w, 0);
-        text(w, "owned_by", owner);
+        lr_field_text(w, "object", "model");
+        lr_field_u64(w, "created", 0);
+        lr_field_text(w, "owned_by", owner);
     }
     lr_jw_end(w);
 }
@@ -83,17 +78,16 @@ static void write_list(struct lr_jw *w, bool anthropic, const struct names *l)
 {
     lr_jw_obj(w);
     if (!anthropic)
-        text(w, "object", "list");
+        lr_field_text(w, "object", "list");
     lr_jw_key(w, "data");
     lr_jw_arr(w);
     for (size_t i = 0; i < l->n; i++)
         write_one(w, anthropic, l->v[i], l->owner[i]);
     lr_jw_end(w);
     if (anthropic) {
-        lr_jw_key(w, "has_more");
-        lr_jw_bool(w, false);
-        text(w, "first_id", l->v[0]);
-        text(w, "last_id", l->v[l->n - 1]);
+        lr_field_bool(w, "has_more", false);
+        lr_field_text(w, "first_id", l->v[0]);
+        lr_field_text(w, "last_id", l->v[l->n - 1]);
     }
     lr_jw_end(w);
 }

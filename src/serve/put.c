@@ -3,17 +3,19 @@
  *
  *   {"credential": "...", "dialect": "chat", "request": {...}, "response": {...}, "ttl": "2h"}
  *
- * The request is read and keyed as if the tenant of this credential had sent it without headers that
- * change the answer, the response as if an upstream had given it; what an upstream's answer would not be
- * stored for (cut off, filtered) is refused here too. 200 means that the commit has returned: it is the
- * acknowledgement that survives a kill. Runs in the pool and waits there for the keeper, at most a batch.
+ * The request is read and keyed as if the tenant of this credential had sent it without headers
+ * that change the answer, the response as if an upstream had given it; what an upstream's answer
+ * would not be stored for (cut off, filtered) is refused here too. 200 means that the commit has
+ * returned: it is the acknowledgement that survives a kill. Runs in the pool and waits there for
+ * the keeper, at most a batch.
  */
 #include "serve/serve_int.h"
 
 #include <stdio.h>
 #include <time.h>
 
-#define WAIT_NS (30 * LR_SEC) /* for the keeper; its queue is bounded, so this is a disk that hangs */
+#define WAIT_NS                                                                                    \
+    (30 * LR_SEC) /* for the keeper; its queue is bounded, so this is a disk that hangs */
 
 /* Shared with the keeper's thread: the later of the two frees it. */
 struct receipt {
@@ -88,7 +90,8 @@ static bool read_dialect(struct lr_req *r, const struct lr_json *o, enum lr_dial
     struct lr_str name;
     if (lr_json_text(lr_json_get(o, "dialect"), &name))
         for (int d = LR_DIALECT_CHAT; d < LR_DIALECT_N; d++)
-            if (d != LR_DIALECT_EMBEDDING && lr_str_is(name, lr_dialect_name((enum lr_dialect_id)d))) {
+            if (d != LR_DIALECT_EMBEDDING &&
+                lr_str_is(name, lr_dialect_name((enum lr_dialect_id)d))) {
                 *out = (enum lr_dialect_id)d;
                 return true;
             }
@@ -100,8 +103,10 @@ static bool read_tenant(struct lr_req *r, const struct lr_json *o)
     struct lr_str credential;
     if (!lr_json_text(lr_json_get(o, "credential"), &credential))
         return refuse(r, 400, "credential", "the tenant's key is missing");
-    if (lr_tenants_find(r->serve->tenants, credential, r->wall_ms, r->conf->c->keys_proof, &r->tenant))
-        return refuse(r, 400, "credential", "this gateway does not know the key, or it was revoked");
+    if (lr_tenants_find(r->serve->tenants, credential, r->wall_ms, r->conf->c->keys_proof,
+                        &r->tenant))
+        return refuse(r, 400, "credential",
+                      "this gateway does not know the key, or it was revoked");
     return true;
 }
 
@@ -154,10 +159,9 @@ static bool read_ttl(struct lr_req *r, const struct lr_json *o, uint64_t *ms)
     struct lr_str s;
     uint64_t seconds;
     *ms = r->conf->c->answer_ttl;
-    if (lr_json_text(v, &s) ? lr_parse_duration(s, ms) != 0
-                            : lr_json_u64(v, &seconds) && seconds < UINT64_MAX / 1000
-                                  ? (*ms = seconds * 1000, false)
-                                  : v != NULL)
+    if (lr_json_text(v, &s)                                       ? lr_parse_duration(s, ms) != 0
+        : lr_json_u64(v, &seconds) && seconds < UINT64_MAX / 1000 ? (*ms = seconds * 1000, false)
+                                                                  : v != NULL)
         return refuse(r, 400, "ttl", "must be a duration (\"2h\") or seconds");
     if (*ms > r->conf->c->answer_ttl_max)
         *ms = r->conf->c->answer_ttl_max;
@@ -207,7 +211,7 @@ static int store(struct lr_req *r, const struct lr_doc_meta *m)
 
 void lr_verb_put(struct lr_req *r)
 {
-    enum lr_dialect_id d;
+    enum lr_dialect_id d = LR_DIALECT_NONE;
     struct lr_answer_facts facts;
     struct lr_doc_meta meta;
     uint64_t ttl;
@@ -227,9 +231,7 @@ void lr_verb_put(struct lr_req *r)
     lr_hex(meta.key.b, 16, hex);
     lr_jw_init(&w, &r->out);
     lr_jw_obj(&w);
-    lr_jw_key(&w, "id");
-    lr_jw_strz(&w, hex);
-    lr_jw_key(&w, "stored");
-    lr_jw_bool(&w, true);
+    lr_field_text(&w, "id", hex);
+    lr_field_bool(&w, "stored", true);
     lr_jw_end(&w);
 }

@@ -423,14 +423,6 @@ static enum lr_step send_preflight(struct lr_req *r)
     return LR_STEP_WAIT;
 }
 
-static enum lr_step send_admin(struct lr_req *r)
-{
-    if (lr_admin_handle(r) != LR_STEP_NEXT)
-        return LR_STEP_WAIT;
-    r->replied = true;
-    return LR_STEP_WAIT;
-}
-
 enum lr_step lr_room_send(struct lr_req *r)
 {
     if (r->replied)
@@ -449,5 +441,5 @@ enum lr_step lr_room_send(struct lr_req *r)
         return send_flight(r);
     if (r->hit.doc)
         return send_hit(r);
-    return r->embed ? send_events(r) : send_admin(r);
+    return r->embed ? send_events(r) : lr_admin_handle(r);
 }

@@ -84,6 +84,10 @@ static int check_exposure(const struct lr_config *c, struct lr_err *err)
             return lr_err_set(err, LR_EDENIED, c->listen.v[i],
                               "listening beyond loopback needs client keys: make some with `larder key "
                               "add NAME --keys-file F` and start with --keys-file F");
+    if (*c->admin_listen && !loopback_only(c->admin_listen) && !*c->keys_file)
+        return lr_err_set(err, LR_EDENIED, c->admin_listen,
+                          "admin.listen serves the API too (the dashboard's chat): beyond loopback it needs "
+                          "client keys: make some with `larder key add NAME --keys-file F`");
     return 0;
 }
 

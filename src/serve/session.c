@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0
- * serve/session.c - who is the operator: the admin key, the dashboard's sessions, and how often one may
- * be wrong.
+ * serve/session.c - who is the operator: the admin key, the dashboard's sessions, and how often one
+ * may be wrong.
  *
- * A session is a random token of 256 bits in a cookie that no script can read, sent to this site only
- * (SameSite=Strict), kept in memory: a restart signs everybody out. A bounded number live at once; the
- * one nearest its end gives way. Tokens are compared in constant time, all of them, whatever matches.
+ * A session is a random token of 256 bits in a cookie that no script can read, sent to this site
+ * only (SameSite=Strict), kept in memory: a restart signs everybody out. A bounded number live at
+ * once; the one nearest its end gives way. Tokens are compared in constant time, all of them,
+ * whatever matches.
  *
- * Wrong keys cost a token of a bucket (BURST at once, one a second after that); when it is empty, keys
- * are not even compared. Callers from this machine have a bucket of their own, so that a stranger who
- * guesses all day does not lock the operator's shell out. Sessions are not affected.
+ * Wrong keys cost a token of a bucket (BURST at once, one a second after that); when it is empty,
+ * keys are not even compared. Callers from this machine have a bucket of their own, so that a
+ * stranger who guesses all day does not lock the operator's shell out. Sessions are not affected.
  */
 #include "serve/serve_int.h"
 
 #include <stdio.h>
 
-#define SESSIONS_MAX 32
-#define SESSION_NS (12ULL * 3600 * LR_SEC)
-#define BURST 20
-#define REFILL_NS LR_SEC
-#define COOKIE "larder_session"
-#define FEEDBACK_SLOTS 256
+#define SESSIONS_MAX        32
+#define SESSION_NS          (12ULL * 3600 * LR_SEC)
+#define BURST               20
+#define REFILL_NS           LR_SEC
+#define COOKIE              "larder_session"
+#define FEEDBACK_SLOTS      256
 #define FEEDBACK_PER_MINUTE 60
 
 struct session {
@@ -106,7 +107,8 @@ bool lr_sessions_feedback(struct lr_sessions *s, uint64_t tenant, uint64_t now_n
 static bool read_cookie(struct lr_str cookies, uint8_t token[32])
 {
     while (cookies.p) {
-        struct lr_str value = lr_str_trim(lr_str_cut(&cookies, ';')), name = lr_str_cut(&value, '=');
+        struct lr_str value = lr_str_trim(lr_str_cut(&cookies, ';')),
+                      name = lr_str_cut(&value, '=');
         if (lr_str_is(name, COOKIE) && value.n == 64 && lr_unhex(value, token, 32) == 0)
             return true;
     }
@@ -152,8 +154,9 @@ static void add(struct lr_sessions *s, const uint8_t token[32], uint64_t now_ns)
 static void set_cookie(struct lr_req *r, const char *value, uint64_t seconds)
 {
     char line[256];
-    int k = snprintf(line, sizeof line, COOKIE "=%s; HttpOnly; SameSite=Strict; Path=/; Max-Age=%llu%s",
-                     value, (unsigned long long)seconds, *r->conf->c->tls_cert_file ? "; Secure" : "");
+    int k =
+        snprintf(line, sizeof line, COOKIE "=%s; HttpOnly; SameSite=Strict; Path=/; Max-Age=%llu%s",
+                 value, (unsigned long long)seconds, *r->conf->c->tls_cert_file ? "; Secure" : "");
     r->admin.cookie = lr_arena_strz(&r->arena, lr_str(line, k > 0 ? (size_t)k : 0));
     explicit_bzero(line, sizeof line);
     if (!r->admin.cookie)

@@ -1,56 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0
  * serve/stats.c - stats, instances and config: the house in numbers.
  *
- * Totals count since the start of the process, the series holds the last day, minute by minute, and both
- * come from finished requests alone. Money is what the price table of the configuration says; without a
- * price it is 0 and only tokens speak.
+ * Totals count since the start of the process, the series holds the last day, minute by minute, and
+ * both come from finished requests alone. Money is what the price table of the configuration says;
+ * without a price it is 0 and only tokens speak.
  */
 #include "serve/serve_int.h"
 
 #include <stdio.h>
 
-#define MINUTES_MAX 1440
+#define MINUTES_MAX   1440
 #define MINUTES_USUAL 60
-
-static void number(struct lr_jw *w, const char *key, uint64_t v)
-{
-    lr_jw_key(w, key);
-    lr_jw_u64(w, v);
-}
-
-static void real(struct lr_jw *w, const char *key, double v)
-{
-    lr_jw_key(w, key);
-    lr_jw_real(w, v);
-}
-
-static void words(struct lr_jw *w, const char *key, const char *v)
-{
-    lr_jw_key(w, key);
-    lr_jw_strz(w, v);
-}
 
 /* ---- stats ---- */
 
 static void outcomes(struct lr_jw *w, const uint64_t n[6])
 {
     for (int i = 0; i < 6; i++)
-        number(w, lr_outcome_name((enum lr_outcome)i), n[i]);
+        lr_field_u64(w, lr_outcome_name((enum lr_outcome)i), n[i]);
 }
 
 static void savings(struct lr_jw *w, const struct lr_tally_row *t)
 {
-    number(w, "tokens_in_saved", t->tokens_in_saved);
-    number(w, "tokens_out_saved", t->tokens_out_saved);
-    number(w, "ms_saved", t->ms_saved);
-    real(w, "money_saved", t->money_saved);
-    real(w, "money_spent", t->money_spent);
+    lr_field_u64(w, "tokens_in_saved", t->tokens_in_saved);
+    lr_field_u64(w, "tokens_out_saved", t->tokens_out_saved);
+    lr_field_u64(w, "ms_saved", t->ms_saved);
+    lr_field_real(w, "money_saved", t->money_saved);
+    lr_field_real(w, "money_spent", t->money_spent);
 }
 
 /* Hits among the requests that could have been one: bypasses and errors are nobody's misses. */
 static double hit_rate(const uint64_t n[6])
 {
-    uint64_t hits = n[LR_OUT_HIT] + n[LR_OUT_STALE], all = hits + n[LR_OUT_MISS] + n[LR_OUT_COALESCED];
+    uint64_t hits = n[LR_OUT_HIT] + n[LR_OUT_STALE],
+             all = hits + n[LR_OUT_MISS] + n[LR_OUT_COALESCED];
     return all ? (double)hits / (double)all : 0;
 }
 
@@ -61,10 +44,10 @@ static void write_totals(struct lr_req *r, struct lr_jw *w)
     lr_jw_key(w, "totals");
     lr_jw_obj(w);
     outcomes(w, t.n);
-    real(w, "hit_rate", hit_rate(t.n));
+    lr_field_real(w, "hit_rate", hit_rate(t.n));
     savings(w, &t);
-    number(w, "raw_hits", (uint64_t)lr_metric_get(LR_M_RAW_HIT));
-    number(w, "bad_hits", (uint64_t)lr_metric_get(LR_M_FEEDBACK_BAD));
+    lr_field_u64(w, "raw_hits", (uint64_t)lr_metric_get(LR_M_RAW_HIT));
+    lr_field_u64(w, "bad_hits", (uint64_t)lr_metric_get(LR_M_FEEDBACK_BAD));
     lr_jw_end(w);
 }
 
@@ -79,9 +62,9 @@ static void write_latency(struct lr_jw *w)
     for (size_t i = 0; i < LR_COUNT(all); i++) {
         lr_jw_key(w, all[i].name);
         lr_jw_obj(w);
-        number(w, "count", lr_histogram_count(all[i].h));
-        number(w, "p50", lr_histogram_quantile(all[i].h, 0.5) / LR_US);
-        number(w, "p99", lr_histogram_quantile(all[i].h, 0.99) / LR_US);
+        lr_field_u64(w, "count", lr_histogram_count(all[i].h));
+        lr_field_u64(w, "p50", lr_histogram_quantile(all[i].h, 0.5) / LR_US);
+        lr_field_u64(w, "p99", lr_histogram_quantile(all[i].h, 0.99) / LR_US);
         lr_jw_end(w);
     }
     lr_jw_end(w);
@@ -93,17 +76,17 @@ static void write_store(struct lr_req *r, struct lr_jw *w)
     lr_answer_stats(r->serve->answer, &st);
     lr_jw_key(w, "store");
     lr_jw_obj(w);
-    number(w, "entries", st.entries);
-    number(w, "bytes", st.bytes);
-    number(w, "bytes_max", st.bytes_max);
-    number(w, "hot_entries", st.hot_entries);
-    number(w, "hot_bytes", st.hot_bytes);
-    number(w, "hot_max", st.hot_max);
-    number(w, "index_bytes", st.index_bytes);
-    number(w, "queued", st.queued);
-    number(w, "evicted", (uint64_t)lr_metric_get(LR_M_EVICTED));
-    number(w, "expired", (uint64_t)lr_metric_get(LR_M_EXPIRED));
-    number(w, "corrupt", (uint64_t)lr_metric_get(LR_M_CORRUPT));
+    lr_field_u64(w, "entries", st.entries);
+    lr_field_u64(w, "bytes", st.bytes);
+    lr_field_u64(w, "bytes_max", st.bytes_max);
+    lr_field_u64(w, "hot_entries", st.hot_entries);
+    lr_field_u64(w, "hot_bytes", st.hot_bytes);
+    lr_field_u64(w, "hot_max", st.hot_max);
+    lr_field_u64(w, "index_bytes", st.index_bytes);
+    lr_field_u64(w, "queued", st.queued);
+    lr_field_u64(w, "evicted", (uint64_t)lr_metric_get(LR_M_EVICTED));
+    lr_field_u64(w, "expired", (uint64_t)lr_metric_get(LR_M_EXPIRED));
+    lr_field_u64(w, "corrupt", (uint64_t)lr_metric_get(LR_M_CORRUPT));
     lr_jw_end(w);
 }
 
@@ -113,7 +96,7 @@ static void write_reasons(struct lr_req *r, struct lr_jw *w, struct lr_tally_row
     lr_jw_key(w, "reasons");
     lr_jw_obj(w);
     for (size_t i = 0; i < n; i++)
-        number(w, rows[i].name, rows[i].n[0]);
+        lr_field_u64(w, rows[i].name, rows[i].n[0]);
     lr_jw_end(w);
 }
 
@@ -126,8 +109,8 @@ static void write_tenants(struct lr_req *r, struct lr_jw *w, struct lr_tally_row
     for (size_t i = 0; i < n; i++) {
         lr_jw_obj(w);
         lr_hex(&rows[i].id, 8, hex);
-        words(w, "id", hex);
-        words(w, "name", rows[i].name);
+        lr_field_text(w, "id", hex);
+        lr_field_text(w, "name", rows[i].name);
         outcomes(w, rows[i].n);
         savings(w, &rows[i]);
         lr_jw_end(w);
@@ -142,13 +125,13 @@ static void write_series(struct lr_jw *w, const struct lr_minute *m, size_t n)
     for (size_t i = 0; i < n; i++) {
         uint64_t hits = m[i].n[LR_OUT_HIT] + m[i].n[LR_OUT_STALE], misses = m[i].n[LR_OUT_MISS];
         lr_jw_obj(w);
-        number(w, "minute", m[i].minute);
+        lr_field_u64(w, "minute", m[i].minute);
         outcomes(w, m[i].n);
-        number(w, "tokens_saved", m[i].tokens_saved);
-        number(w, "ms_saved", m[i].ms_saved);
-        real(w, "money_saved", m[i].money_saved);
-        number(w, "hit_us", hits ? m[i].hit_ns / hits / LR_US : 0);
-        number(w, "miss_us", misses ? m[i].miss_ns / misses / LR_US : 0);
+        lr_field_u64(w, "tokens_saved", m[i].tokens_saved);
+        lr_field_u64(w, "ms_saved", m[i].ms_saved);
+        lr_field_real(w, "money_saved", m[i].money_saved);
+        lr_field_u64(w, "hit_us", hits ? m[i].hit_ns / hits / LR_US : 0);
+        lr_field_u64(w, "miss_us", misses ? m[i].miss_ns / misses / LR_US : 0);
         lr_jw_end(w);
     }
     lr_jw_end(w);
@@ -173,7 +156,8 @@ void lr_verb_stats(struct lr_req *r)
     if (!lr_admin_number(r, "minutes", MINUTES_MAX, &minutes))
         return;
     struct lr_minute *m = lr_arena_array(&r->arena, struct lr_minute, (size_t)minutes);
-    struct lr_tally_row *rows = lr_arena_array(&r->arena, struct lr_tally_row, LR_TALLY_TENANTS + 1);
+    struct lr_tally_row *rows =
+        lr_arena_array(&r->arena, struct lr_tally_row, LR_TALLY_TENANTS + 1);
     if ((minutes && !m) || !rows) {
         lr_admin_fail(r, 503, "out_of_memory", "no memory for the numbers");
         return;
@@ -181,11 +165,12 @@ void lr_verb_stats(struct lr_req *r)
     _Static_assert(LR_TALLY_REASONS <= LR_TALLY_TENANTS, "one buffer serves both");
     lr_jw_init(&w, &r->out);
     lr_jw_obj(&w);
-    words(&w, "version", LR_VERSION);
-    number(&w, "now_ms", r->wall_ms);
-    number(&w, "uptime_ms", r->wall_ms > r->serve->started_ms ? r->wall_ms - r->serve->started_ms : 0);
-    words(&w, "currency", currency(r->conf->c));
-    number(&w, "flights", lr_flights_count(r->serve->flights));
+    lr_field_text(&w, "version", LR_VERSION);
+    lr_field_u64(&w, "now_ms", r->wall_ms);
+    lr_field_u64(&w, "uptime_ms",
+                 r->wall_ms > r->serve->started_ms ? r->wall_ms - r->serve->started_ms : 0);
+    lr_field_text(&w, "currency", currency(r->conf->c));
+    lr_field_u64(&w, "flights", lr_flights_count(r->serve->flights));
     write_totals(r, &w);
     write_latency(&w);
     write_store(r, &w);
@@ -214,20 +199,18 @@ void lr_verb_instances(struct lr_req *r)
     for (size_t i = 0; i < r->conf->n_ups; i++) {
         const struct lr_upstream *u = &r->conf->ups[i];
         lr_jw_obj(&w);
-        words(&w, "name", u->name);
-        words(&w, "host", u->host);
-        words(&w, "dialect", u->speaks == LR_SPEAKS_ANTHROPIC ? "anthropic" : "openai");
-        lr_jw_key(&w, "up");
-        lr_jw_bool(&w, lr_up_ready(u, now));
-        words(&w, "breaker", breaker(u, now));
-        lr_jw_key(&w, "probe_bad");
-        lr_jw_bool(&w, atomic_load(&u->state->probe_bad));
-        number(&w, "inflight", atomic_load(&u->state->inflight));
-        number(&w, "first_byte_us", atomic_load(&u->state->ewma_us));
-        number(&w, "tries", atomic_load(&u->state->tries));
-        number(&w, "fails", atomic_load(&u->state->fails));
-        number(&w, "failures_in_a_row", atomic_load(&u->state->failures));
-        number(&w, "weight", u->opt->weight);
+        lr_field_text(&w, "name", u->name);
+        lr_field_text(&w, "host", u->host);
+        lr_field_text(&w, "dialect", u->speaks == LR_SPEAKS_ANTHROPIC ? "anthropic" : "openai");
+        lr_field_bool(&w, "up", lr_up_ready(u, now));
+        lr_field_text(&w, "breaker", breaker(u, now));
+        lr_field_bool(&w, "probe_bad", atomic_load(&u->state->probe_bad));
+        lr_field_u64(&w, "inflight", atomic_load(&u->state->inflight));
+        lr_field_u64(&w, "first_byte_us", atomic_load(&u->state->ewma_us));
+        lr_field_u64(&w, "tries", atomic_load(&u->state->tries));
+        lr_field_u64(&w, "fails", atomic_load(&u->state->fails));
+        lr_field_u64(&w, "failures_in_a_row", atomic_load(&u->state->failures));
+        lr_field_u64(&w, "weight", u->opt->weight);
         lr_jw_key(&w, "models");
         lr_jw_arr(&w);
         for (size_t k = 0; k < u->opt->models.n; k++)
@@ -246,11 +229,13 @@ static char *hide_after(struct lr_arena *a, const char *s, char sep, const char 
 {
     char text[512];
     const char *at = strchr(s, sep);
-    int n = snprintf(text, sizeof text, "%.*s%s(hidden)", at ? (int)(at - s) : 0, s, at ? glue : "");
+    int n =
+        snprintf(text, sizeof text, "%.*s%s(hidden)", at ? (int)(at - s) : 0, s, at ? glue : "");
     return n < 0 ? NULL : lr_arena_strz(a, lr_strz(text)); /* cut to fit */
 }
 
-/* Whatever may hold a secret by an operator's choice: header values, query values, a proxy's password. */
+/* Whatever may hold a secret by an operator's choice: header values, query values, a proxy's
+ * password. */
 static bool hide(struct lr_arena *a, struct lr_opt_upstream *u)
 {
     char **v = lr_arena_array(a, char *, u->headers.n);
@@ -272,7 +257,8 @@ static bool hide(struct lr_arena *a, struct lr_opt_upstream *u)
 void lr_verb_config(struct lr_req *r)
 {
     struct lr_config shown = *r->conf->c;
-    struct lr_opt_upstream *ups = lr_arena_array(&r->arena, struct lr_opt_upstream, shown.upstreams.n);
+    struct lr_opt_upstream *ups =
+        lr_arena_array(&r->arena, struct lr_opt_upstream, shown.upstreams.n);
     bool ok = ups || !shown.upstreams.n;
     for (size_t i = 0; ok && i < shown.upstreams.n; i++) {
         ups[i] = r->conf->c->upstreams.v[i];

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * serve/tally.c - running totals since the start: over all, by tenant, by the reason of what was no hit.
+ * serve/tally.c - running totals since the start: over all, by tenant, by the reason of what was no
+ * hit.
  *
- * Tables of a fixed size, filled in the order of arrival; whoever comes when a table is full is counted
- * under "other". So what /metrics and the dashboard show is bounded however many credentials and error
- * codes pass by. One mutex, held for a scan of at most LR_TALLY_TENANTS + LR_TALLY_REASONS rows.
+ * Tables of a fixed size, filled in the order of arrival; whoever comes when a table is full is
+ * counted under "other". So what /metrics and the dashboard show is bounded however many
+ * credentials and error codes pass by. One mutex, held for a scan of at most LR_TALLY_TENANTS +
+ * LR_TALLY_REASONS rows.
  */
 #include "serve/serve_int.h"
 

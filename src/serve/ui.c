@@ -2,7 +2,8 @@
  * serve/ui.c - the dashboard: three files of web/, bytes of this program (tools/embed.cmake).
  *
  * The page holds no data and needs no key; what it shows it asks of /larder/v1 with the operator's
- * session. Its policy allows nothing from elsewhere: no script, style, font or picture, and no frame.
+ * session. Its policy allows nothing from elsewhere: no script, style, font or picture, and no
+ * frame.
  */
 #include "serve/serve_int.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * api/test_admin.c - the operator's door from outside: who may, what each verb does, what never shows.
+ * api/test_admin.c - the operator's door from outside: who may, what each verb does, what never
+ * shows.
  */
 #include "harness.h"
 
@@ -14,7 +15,7 @@
 #include <strings.h>
 #include <cmocka.h>
 
-#define JSON "content-type: application/json\r\n"
+#define JSON   "content-type: application/json\r\n"
 #define CANARY "canary-7f3a"
 
 static struct up *up;
@@ -23,7 +24,8 @@ static struct gw *gw;
 static struct resp as_admin(const char *method, const char *path, const char *body)
 {
     char headers[256];
-    snprintf(headers, sizeof headers, "authorization: Bearer %s\r\n%s", gw->admin_key, body ? JSON : "");
+    snprintf(headers, sizeof headers, "authorization: Bearer %s\r\n%s", gw->admin_key,
+             body ? JSON : "");
     return http(gw->port, method, path, headers, body);
 }
 
@@ -39,7 +41,8 @@ static int status_of(const char *method, const char *path, const char *headers, 
 static void chat(const char *text, const char *more, char id[64], char entry[64], const char *cache)
 {
     char body[512];
-    snprintf(body, sizeof body, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]%s}", text,
+    snprintf(body, sizeof body,
+             "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]%s}", text,
              more);
     struct resp r = post(gw->port, "/v1/chat/completions", body);
     assert_int_equal(r.status, 200);
@@ -98,11 +101,13 @@ static void test_health_is_open_and_admin_is_not(void **state)
     assert_int_equal(status_of("GET", "/readyz", "", NULL), 200);
     assert_int_equal(status_of("GET", "/ui", "", NULL), 200);
     assert_int_equal(status_of("GET", "/metrics", "", NULL), 200); /* from this machine */
-    const char *closed[] = {"/larder/v1/stats", "/larder/v1/entries", "/larder/v1/config", "/larder/v1/nothing",
-                            "/larder/v1", "/larder/v1/explain/x", "/larder/v1/instances", "/larder/v1/trace"};
+    const char *closed[] = {"/larder/v1/stats",     "/larder/v1/entries", "/larder/v1/config",
+                            "/larder/v1/nothing",   "/larder/v1",         "/larder/v1/explain/x",
+                            "/larder/v1/instances", "/larder/v1/trace"};
     for (size_t i = 0; i < sizeof closed / sizeof *closed; i++) {
         assert_int_equal(status_of("GET", closed[i], "", NULL), 401);
-        assert_int_equal(status_of("GET", closed[i], "authorization: Bearer sk-test\r\n", NULL), 401);
+        assert_int_equal(status_of("GET", closed[i], "authorization: Bearer sk-test\r\n", NULL),
+                         401);
     }
 }
 
@@ -135,7 +140,8 @@ static void test_unknown_is_404_and_wrong_method_405_with_allow(void **state)
 static void test_answers_forbid_storing_framing_and_foreign_content(void **state)
 {
     (void)state;
-    const char *paths[] = {"/ui", "/ui/app.js", "/ui/app.css", "/ui/icon.svg", "/larder/v1/stats", "/healthz"};
+    const char *paths[] = {"/ui",          "/ui/app.js",       "/ui/app.css",
+                           "/ui/icon.svg", "/larder/v1/stats", "/healthz"};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         struct resp r = as_admin("GET", paths[i], NULL);
         assert_int_equal(r.status, 200);
@@ -170,7 +176,8 @@ static void test_session_signs_in_needs_csrf_and_signs_out(void **state)
     assert_int_equal(status_of("POST", "/larder/v1/flush?dry_run", with, ""), 200);
     assert_int_equal(status_of("DELETE", "/larder/v1/session", with, NULL), 200);
     assert_int_equal(status_of("GET", "/larder/v1/stats", cookie, NULL), 401);
-    assert_int_equal(status_of("GET", "/larder/v1/stats", "cookie: larder_session=00\r\n", NULL), 401);
+    assert_int_equal(status_of("GET", "/larder/v1/stats", "cookie: larder_session=00\r\n", NULL),
+                     401);
 }
 
 static void test_wrong_keys_are_limited(void **state)
@@ -199,8 +206,8 @@ static void test_foreign_origin_is_refused(void **state)
 {
     (void)state;
     char headers[300];
-    snprintf(headers, sizeof headers, "authorization: Bearer %s\r\norigin: https://evil.example\r\n",
-             gw->admin_key);
+    snprintf(headers, sizeof headers,
+             "authorization: Bearer %s\r\norigin: https://evil.example\r\n", gw->admin_key);
     assert_int_equal(status_of("GET", "/larder/v1/stats", headers, NULL), 403);
 }
 
@@ -222,7 +229,8 @@ static void check_metrics(char *text)
         }
         if (sscanf(line, "# TYPE %95[a-zA-Z0-9_:] %15s", name, word) == 2) {
             assert_string_equal(name, help);
-            assert_true(strcmp(word, "counter") == 0 || strcmp(word, "gauge") == 0 || strcmp(word, "histogram") == 0);
+            assert_true(strcmp(word, "counter") == 0 || strcmp(word, "gauge") == 0 ||
+                        strcmp(word, "histogram") == 0);
             for (size_t i = 0; i < n_types; i++)
                 assert_string_not_equal(types[i], name);
             snprintf(types[n_types++], 96, "%s", name);
@@ -234,8 +242,8 @@ static void check_metrics(char *text)
         assert_memory_equal(line, family, strlen(family));
         size_t rest = (size_t)(p - line) - strlen(family);
         const char *suffix = line + strlen(family);
-        assert_true(rest == 0 || strncmp(suffix, "_bucket", rest) == 0 || strncmp(suffix, "_sum", rest) == 0 ||
-                    strncmp(suffix, "_count", rest) == 0);
+        assert_true(rest == 0 || strncmp(suffix, "_bucket", rest) == 0 ||
+                    strncmp(suffix, "_sum", rest) == 0 || strncmp(suffix, "_count", rest) == 0);
         if (*p == '{') {
             do {
                 p++;
@@ -291,7 +299,8 @@ static void test_explain_says_why_and_names_the_first_difference(void **state)
     chat("explain me", ",\"top_p\":0.5", c, NULL, "miss");
     r = explained(c);
     resp_free(&r);
-    snprintf(path, sizeof path, "/larder/v1/explain/%s?against=%s", c, b); /* b: through the raw shortcut */
+    snprintf(path, sizeof path, "/larder/v1/explain/%s?against=%s", c,
+             b); /* b: through the raw shortcut */
     r = as_admin("GET", path, NULL);
     assert_int_equal(r.status, 200);
     assert_string_equal(json_at(r.body, "verdict"), "differ");
@@ -330,6 +339,9 @@ static void test_stats_requests_instances_config_and_trace_answer(void **state)
     assert_int_equal(r.status, 200);
     assert_non_null(strstr(r.body, "\"blocks\":[\""));
     assert_int_equal(r.body[r.len - 1], '\n');
+    /* What the raw shortcut answered gets the blocks of its twin. */
+    assert_non_null(strstr(r.body, "\"cache\":\"hit\""));
+    assert_null(strstr(r.body, "\"blocks\":[]"));
     resp_free(&r);
 }
 
@@ -438,10 +450,16 @@ static void test_feedback_deletes_for_its_own_tenant_only(void **state)
     chat("a bad one", "", NULL, NULL, "miss");
     EVENTUALLY((chat("a bad one", "", NULL, entry, NULL), entry[0] != 0));
     snprintf(body, sizeof body, "{\"entry\":\"%s\",\"verdict\":\"bad\"}", entry);
-    assert_int_equal(status_of("POST", "/larder/v1/feedback", JSON "authorization: Bearer sk-other\r\n", body), 404);
+    assert_int_equal(
+        status_of("POST", "/larder/v1/feedback", JSON "authorization: Bearer sk-other\r\n", body),
+        404);
     chat("a bad one", "", NULL, NULL, "hit");
-    assert_int_equal(status_of("POST", "/larder/v1/feedback", JSON "authorization: Bearer sk-test\r\n", "{}"), 400);
-    assert_int_equal(status_of("POST", "/larder/v1/feedback", JSON "authorization: Bearer sk-test\r\n", body), 200);
+    assert_int_equal(
+        status_of("POST", "/larder/v1/feedback", JSON "authorization: Bearer sk-test\r\n", "{}"),
+        400);
+    assert_int_equal(
+        status_of("POST", "/larder/v1/feedback", JSON "authorization: Bearer sk-test\r\n", body),
+        200);
     chat("a bad one", "", NULL, NULL, "miss");
     struct resp r = http(gw->port, "GET", "/metrics", "", NULL);
     assert_non_null(strstr(r.body, "larder_feedback_bad_total 1\n"));
@@ -465,12 +483,15 @@ static void test_feedback_takes_a_request_id(void **state)
 static void test_put_is_acknowledged_and_survives_a_kill(void **state)
 {
     (void)state;
-    const char *body = "{\"credential\":\"sk-test\",\"dialect\":\"chat\",\"ttl\":\"1h\","
-                       "\"request\":{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"brought along\"}]},"
-                       "\"response\":{\"id\":\"x\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":"
-                       "[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"from the operator\"},"
-                       "\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,"
-                       "\"total_tokens\":7}}}";
+    const char *body =
+        "{\"credential\":\"sk-test\",\"dialect\":\"chat\",\"ttl\":\"1h\","
+        "\"request\":{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"brought "
+        "along\"}]},"
+        "\"response\":{\"id\":\"x\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\","
+        "\"choices\":"
+        "[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"from the operator\"},"
+        "\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,"
+        "\"total_tokens\":7}}}";
     struct resp r = as_admin("PUT", "/larder/v1/entries", body);
     assert_int_equal(r.status, 200);
     assert_string_equal(json_at(r.body, "stored"), "true");
@@ -488,16 +509,53 @@ static void test_put_is_acknowledged_and_survives_a_kill(void **state)
     resp_free(&r);
 }
 
+static void test_put_of_a_large_answer_goes_through_the_pool_twice(void **state)
+{
+    (void)state;
+    size_t n = 200000;
+    char *text = malloc(n + 1), *body = malloc(n + 1024);
+    assert_true(text && body);
+    memset(text, 'x', n);
+    text[n] = 0;
+    snprintf(
+        body, n + 1024,
+        "{\"credential\":\"sk-test\",\"dialect\":\"messages\",\"ttl\":60,\"request\":{\"model\":"
+        "\"m\",\"max_tokens\":"
+        "9000,\"messages\":[{\"role\":\"user\",\"content\":\"big\"}]},\"response\":{\"id\":\"msg_"
+        "1\",\"type\":\"message\","
+        "\"role\":\"assistant\",\"model\":\"m\",\"content\":[{\"type\":\"text\",\"text\":\"%s\"}],"
+        "\"stop_reason\":"
+        "\"end_turn\",\"stop_sequence\":null,\"usage\":{\"input_tokens\":1,\"output_tokens\":2}}}",
+        text);
+    struct resp r = as_admin("PUT", "/larder/v1/entries", body);
+    assert_int_equal(r.status, 200);
+    resp_free(&r);
+    r = http(gw->port, "POST", "/v1/messages",
+             JSON "x-api-key: sk-test\r\nanthropic-version: 2023-06-01\r\n",
+             "{\"max_tokens\":9000,\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":"
+             "\"big\"}]}");
+    assert_string_equal(header(&r, "x-larder-cache"), "hit");
+    assert_true(r.len > n);
+    resp_free(&r);
+    free(text);
+    free(body);
+}
+
 static void test_put_refuses_what_an_upstream_could_not_store(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "{}", "[]", "{\"credential\":\"k\",\"dialect\":\"embedding\"}",
+        "{}",
+        "[]",
+        "{\"credential\":\"k\",\"dialect\":\"embedding\"}",
         "{\"credential\":\"k\",\"dialect\":\"chat\",\"request\":{},\"response\":{}}",
-        "{\"credential\":\"k\",\"dialect\":\"chat\",\"request\":{\"model\":\"m\",\"messages\":[{\"role\":\"user\","
+        "{\"credential\":\"k\",\"dialect\":\"chat\",\"request\":{\"model\":\"m\",\"messages\":[{"
+        "\"role\":\"user\","
         "\"content\":\"x\"}]},\"response\":{\"choices\":[]}}",
-        "{\"credential\":\"k\",\"dialect\":\"chat\",\"request\":{\"model\":\"m\",\"messages\":[{\"role\":\"user\","
-        "\"content\":\"x\"}]},\"response\":{\"id\":\"x\",\"model\":\"m\",\"choices\":[{\"index\":0,\"message\":{\"role\":"
+        "{\"credential\":\"k\",\"dialect\":\"chat\",\"request\":{\"model\":\"m\",\"messages\":[{"
+        "\"role\":\"user\","
+        "\"content\":\"x\"}]},\"response\":{\"id\":\"x\",\"model\":\"m\",\"choices\":[{\"index\":0,"
+        "\"message\":{\"role\":"
         "\"assistant\",\"content\":\"y\"},\"finish_reason\":\"content_filter\"}]}}",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -527,8 +585,9 @@ static void test_no_answer_holds_text_or_a_credential(void **state)
 {
     (void)state;
     static const char *const paths[] = {
-        "/metrics", "/larder/v1/stats", "/larder/v1/requests", "/larder/v1/entries", "/larder/v1/trace",
-        "/larder/v1/instances", "/larder/v1/config", "/ui", "/larder/v1/session",
+        "/metrics",           "/larder/v1/stats",     "/larder/v1/requests", "/larder/v1/entries",
+        "/larder/v1/trace",   "/larder/v1/instances", "/larder/v1/config",   "/ui",
+        "/larder/v1/session",
     };
     char id[64], path[128];
     chat(CANARY, ",\"user\":\"" CANARY "\",\"metadata\":{\"a\":\"" CANARY "\"}", id, NULL, "miss");
@@ -554,14 +613,17 @@ static void test_models_are_listed_when_configured(void **state)
 {
     (void)state;
     struct resp r = http(gw->port, "GET", "/v1/models", "authorization: Bearer sk-test\r\n", NULL);
-    assert_string_equal(header(&r, "x-larder-cache"), "bypass"); /* nothing configured: upstream's own */
+    assert_string_equal(header(&r, "x-larder-cache"),
+                        "bypass"); /* nothing configured: upstream's own */
     resp_free(&r);
     char path[300];
     snprintf(path, sizeof path, "%s/names.yaml", gw->dir);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    fprintf(f, "upstreams:\n  - url: http://127.0.0.1:%d\n    models: [\"org/big\", small]\n"
-               "aliases:\n  - name: fast\n    model: small\n", up->port);
+    fprintf(f,
+            "upstreams:\n  - url: http://127.0.0.1:%d\n    models: [\"org/big\", small]\n"
+            "aliases:\n  - name: fast\n    model: small\n",
+            up->port);
     fclose(f);
     const char *args[] = {"--config", path, NULL};
     struct gw *keep = gw;
@@ -695,6 +757,7 @@ int main(void)
         cmocka_unit_test(test_admin_address_is_the_only_one),
         cmocka_unit_test(test_commands_ask_the_running_daemon),
         cmocka_unit_test(test_doctor_tells_failures_apart),
+        cmocka_unit_test(test_put_of_a_large_answer_goes_through_the_pool_twice),
         cmocka_unit_test(test_put_refuses_what_an_upstream_could_not_store),
         cmocka_unit_test(test_put_is_acknowledged_and_survives_a_kill),
         cmocka_unit_test(test_flush_deletes_all_after_a_dry_run),
