@@ -32,7 +32,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #define BAND ((size_t)32)
 
-enum source { FROM_F32, FROM_F16, FROM_BF16, FROM_CODES, FROM_OFFSET_CODES };
+enum source { FROM_F32, FROM_F16, FROM_BF16, FROM_CODES, FROM_OFFSET_CODES, FROM_CODES_BY_16 };
 
 INLINE v16 fetch(enum source from, const void *row, size_t i)
 {
@@ -40,11 +40,23 @@ INLINE v16 fetch(enum source from, const void *row, size_t i)
         return v_load((const float *)row + i);
     if (from == FROM_F16)
         return v_f16((const uint16_t *)row + i);
-    if (from == FROM_BF16)
-        return v_bf16((const uint16_t *)row + i);
+    return v_bf16((const uint16_t *)row + i);
+}
+
+/* Thirty-two codes, which share a scale (or have two) and an offset. */
+INLINE void fetch_codes(enum source from, const void *row, size_t i, v16 w[2])
+{
     const struct codes *c = (const struct codes *)row;
-    v16 w = v_mul(v_set(c->s[i / 16]), v_i8(c->q + i));
-    return from == FROM_OFFSET_CODES ? v_sub(w, v_set(c->m[i / 16])) : w;
+    v16 s = v_set(c->s[from == FROM_CODES_BY_16 ? i / 16 : i / 32]);
+    w[0] = v_mul(s, v_i8(c->q + i));
+    if (from == FROM_CODES_BY_16)
+        s = v_set(c->s[i / 16 + 1]);
+    w[1] = v_mul(s, v_i8(c->q + i + 16));
+    if (from == FROM_OFFSET_CODES) {
+        v16 m = v_set(c->m[i / 32]);
+        w[0] = v_sub(w[0], m);
+        w[1] = v_sub(w[1], m);
+    }
 }
 
 /* The last n < 16 elements; codes come in whole sixteens. */
@@ -90,24 +102,38 @@ INLINE void put_sums(int rows, int tokens, v16 sum[ROWS][TOKENS], const struct s
     }
 }
 
+/* Elements i .. i + 15, or i .. i + 31 of codes. */
+INLINE void tile_step(enum source from, int rows, int tokens, const struct span *s, size_t i,
+                      v16 sum[ROWS][TOKENS])
+{
+    const int halves = from >= FROM_CODES ? 2 : 1;
+    v16 w[ROWS][2];
+    UNROLL for (int r = 0; r < rows; r++)
+    {
+        const char *row = s->w + (size_t)r * s->w_stride;
+        if (from >= FROM_CODES)
+            fetch_codes(from, row, i, w[r]);
+        else
+            w[r][0] = fetch(from, row, i);
+    }
+    UNROLL for (int t = 0; t < tokens; t++)
+        UNROLL for (int h = 0; h < halves; h++)
+        {
+            v16 x = v_load(s->x + (size_t)t * s->x_stride + i + 16 * (size_t)h);
+            UNROLL for (int r = 0; r < rows; r++)
+                sum[r][t] = v_fma(w[r][h], x, sum[r][t]);
+        }
+}
+
 INLINE void tile(enum source from, int rows, int tokens, const struct span *s)
 {
     v16 sum[ROWS][TOKENS];
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int t = 0; t < tokens; t++)
             sum[r][t] = v_zero();
-    size_t i = 0;
-    for (; i + 16 <= s->k; i += 16) {
-        v16 w[ROWS];
-        UNROLL for (int r = 0; r < rows; r++)
-            w[r] = fetch(from, s->w + (size_t)r * s->w_stride, i);
-        UNROLL for (int t = 0; t < tokens; t++)
-        {
-            v16 x = v_load(s->x + (size_t)t * s->x_stride + i);
-            UNROLL for (int r = 0; r < rows; r++)
-                sum[r][t] = v_fma(w[r], x, sum[r][t]);
-        }
-    }
+    size_t i = 0, step = from >= FROM_CODES ? 32 : 16;
+    for (; i + step <= s->k; i += step)
+        tile_step(from, rows, tokens, s, i, sum);
     if (i < s->k && from <= FROM_BF16) {
         v16 w[ROWS];
         UNROLL for (int r = 0; r < rows; r++)
@@ -138,6 +164,7 @@ TILES2(FROM_F16)
 TILES2(FROM_BF16)
 TILES2(FROM_CODES)
 TILES2(FROM_OFFSET_CODES)
+TILES2(FROM_CODES_BY_16)
 #if TOKENS_FUSED == 4
 #define TILES4(from) TILE_FN(tile_##from##_3, from, 3) TILE_FN(tile_##from##_4, from, 4)
 TILES4(FROM_F32)
@@ -145,6 +172,7 @@ TILES4(FROM_F16)
 TILES4(FROM_BF16)
 TILES4(FROM_CODES)
 TILES4(FROM_OFFSET_CODES)
+TILES4(FROM_CODES_BY_16)
 TILE_FN(tile_FROM_F32_5, FROM_F32, 5)
 TILE_FN(tile_FROM_F32_6, FROM_F32, 6)
 #define FUSED(from) {tile_##from##_1, tile_##from##_2, tile_##from##_3, tile_##from##_4}
@@ -160,12 +188,15 @@ static const tile_fn fused_tiles[][TOKENS_FUSED] = {
     [FROM_BF16] = FUSED(FROM_BF16),
     [FROM_CODES] = FUSED(FROM_CODES),
     [FROM_OFFSET_CODES] = FUSED(FROM_OFFSET_CODES),
+    [FROM_CODES_BY_16] = FUSED(FROM_CODES_BY_16),
 };
 
 static enum source source_of(enum lr_kern_type type)
 {
     if (type <= LR_KERN_BF16)
         return (enum source)type;
+    if (type == LR_KERN_Q6_K)
+        return FROM_CODES_BY_16;
     return has_offset(type) ? FROM_OFFSET_CODES : FROM_CODES;
 }
 
@@ -174,11 +205,20 @@ static size_t min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+INLINE void decode_codes(enum source from, float *dst, const struct codes *c, size_t n)
+{
+    for (size_t i = 0; i < n; i += 32) {
+        v16 w[2];
+        fetch_codes(from, c, i, w);
+        v_store(dst + i, w[0]);
+        v_store(dst + i + 16, w[1]);
+    }
+}
+
 /* Elements at .. at + n of a row as floats, n <= LR_KERN_BLOCK. */
 static void decode_part(enum lr_kern_type type, float *dst, const void *row, size_t at, size_t n)
 {
     struct codes c;
-    size_t i = 0;
     switch (source_of(type)) {
     case FROM_F32:
         memcpy(dst, (const float *)row + at, n * sizeof *dst);
@@ -191,13 +231,15 @@ static void decode_part(enum lr_kern_type type, float *dst, const void *row, siz
         break;
     case FROM_CODES:
         unpack(type, &c, row, at, n);
-        for (; i < n; i += 16)
-            v_store(dst + i, fetch(FROM_CODES, &c, i));
+        decode_codes(FROM_CODES, dst, &c, n);
         break;
     case FROM_OFFSET_CODES:
         unpack(type, &c, row, at, n);
-        for (; i < n; i += 16)
-            v_store(dst + i, fetch(FROM_OFFSET_CODES, &c, i));
+        decode_codes(FROM_OFFSET_CODES, dst, &c, n);
+        break;
+    case FROM_CODES_BY_16:
+        unpack(type, &c, row, at, n);
+        decode_codes(FROM_CODES_BY_16, dst, &c, n);
         break;
     }
 }
@@ -220,38 +262,78 @@ static void mul_tokens(size_t rows, struct span s, size_t n_tok)
     }
 }
 
-/* Few tokens: ROWS rows of codes at a time, decoded in registers. */
-static void mul_codes(const struct lr_kern_rows *w, size_t at, struct span s, size_t n_tok,
+/* Few tokens over rows of floats: rows as they lie. Long ones ROWS at a time from end to end, so that
+ * memory is read once and in order: the prefetchers give up on anything else (2048 elements in two
+ * passes ran at a third of the speed). */
+static void mul_few(const struct lr_kern_rows *w, size_t k, struct span s, size_t n_tok)
+{
+    enum source from = source_of(w->type);
+    size_t size = from == FROM_F32 ? sizeof(float) : sizeof(uint16_t);
+    size_t group = k > LR_KERN_BLOCK ? ROWS : w->n;
+    const char *row = w->p;
+    const float *x = s.x;
+    for (size_t r = 0; r < w->n; r += group, row += group * w->stride, s.out += group)
+        for (size_t at = 0; at < k; at += LR_KERN_BLOCK) {
+            s.k = min_size(k - at, LR_KERN_BLOCK);
+            s.x = x + at;
+            s.w = row + at * size;
+            s.add = at > 0;
+            fused_tiles[from][n_tok - 1](min_size(w->n - r, group), s);
+        }
+}
+
+/* Few tokens over quantised rows. A group of rows, up to CODE_BLOCKS blocks of each, goes to codes,
+ * again in the order of memory: c[block * group + row]. Unpacking is a burst of reads and the tiles
+ * after it read nothing, so the prefetchers would stop in between: each row asks for the one that takes
+ * its place in the next group. */
+#define CODE_BLOCKS ((size_t)16)
+static void mul_codes(const struct lr_kern_rows *w, size_t k, struct span s, size_t n_tok,
                       struct codes *c)
 {
     tile_fn fn = fused_tiles[source_of(w->type)][n_tok - 1];
-    const char *row = s.w;
-    s.w = (const char *)c;
-    s.w_stride = sizeof *c;
-    for (size_t r = 0; r < w->n;) {
-        size_t now = min_size(w->n - r, ROWS);
-        for (size_t j = 0; j < now; j++, row += w->stride)
-            unpack(w->type, c + j, row, at, s.k);
-        fn(now, s);
-        s.out += now;
-        r += now;
+    size_t group = k > LR_KERN_BLOCK / 4 ? ROWS : 16, at;
+    const char *row = w->p;
+    const float *x = s.x;
+    for (size_t r = 0; r < w->n; r += group, row += group * w->stride, s.out += group) {
+        size_t now = min_size(w->n - r, group);
+        for (size_t from = 0; from < k; from += CODE_BLOCKS * LR_KERN_BLOCK) {
+            size_t end = min_size(k, from + CODE_BLOCKS * LR_KERN_BLOCK);
+            for (size_t j = 0; j < now; j++) {
+                const char *next = row + (j + group) * w->stride;
+                for (size_t b = 0; from == 0 && b < w->stride && r + group + j < w->n; b += 64)
+                    __builtin_prefetch(next + b);
+                for (at = from; at < end; at += LR_KERN_BLOCK)
+                    unpack(w->type, c + (at - from) / LR_KERN_BLOCK * group + j, row + j * w->stride,
+                           at, min_size(end - at, LR_KERN_BLOCK));
+            }
+            for (at = from; at < end; at += LR_KERN_BLOCK) {
+                s.w = (const char *)(c + (at - from) / LR_KERN_BLOCK * group);
+                s.x = x + at;
+                s.k = min_size(end - at, LR_KERN_BLOCK);
+                s.add = at > 0;
+                fn(now, s);
+            }
+        }
     }
 }
 
-/* Many tokens: bands of rows as floats. */
+/* Many tokens: bands of rows as floats, one block of k. */
 static void mul_bands(const struct lr_kern_rows *w, size_t at, struct span s, size_t n_tok,
                       float *band)
 {
-    const char *row = s.w;
-    s.w = (const char *)band;
-    s.w_stride = LR_KERN_BLOCK * sizeof *band;
-    for (size_t r = 0; r < w->n;) {
+    const char *row = w->p;
+    for (size_t r = 0; r < w->n; r += BAND, row += BAND * w->stride, s.out += BAND) {
         size_t now = min_size(w->n - r, BAND);
-        for (size_t j = 0; j < now; j++, row += w->stride)
-            decode_part(w->type, band + j * LR_KERN_BLOCK, row, at, s.k);
+        if (w->type == LR_KERN_F32) {
+            s.w = row + at * sizeof(float);
+            s.w_stride = w->stride;
+        } else {
+            s.w = (const char *)band;
+            s.w_stride = LR_KERN_BLOCK * sizeof *band;
+            for (size_t j = 0; j < now; j++)
+                decode_part(w->type, band + j * LR_KERN_BLOCK, row + j * w->stride, at, s.k);
+        }
         mul_tokens(now, s, n_tok);
-        s.out += now;
-        r += now;
     }
 }
 
@@ -259,22 +341,23 @@ static void mul(const struct lr_kern_rows *w, size_t k, const float *x, size_t x
                 size_t n_tok, float *out, size_t out_stride, void *scratch)
 {
     enum source from = source_of(w->type);
-    for (size_t at = 0; at < k && n_tok; at += LR_KERN_BLOCK) {
-        struct span s = {.w = w->p, .w_stride = w->stride, .x = x + at, .x_stride = x_stride,
-                         .k = min_size(k - at, LR_KERN_BLOCK), .out = out,
-                         .out_stride = out_stride, .add = at > 0};
-        if (n_tok > TOKENS_FUSED && from != FROM_F32) {
-            mul_bands(w, at, s, n_tok, scratch);
-        } else if (from >= FROM_CODES) {
-            mul_codes(w, at, s, n_tok, scratch);
-        } else {
-            s.w += at * (from == FROM_F32 ? sizeof(float) : sizeof(uint16_t));
-            if (n_tok <= TOKENS_FUSED)
-                fused_tiles[from][n_tok - 1](w->n, s);
-            else
-                for (size_t r = 0; r < w->n; r += BAND, s.w += BAND * s.w_stride, s.out += BAND)
-                    mul_tokens(min_size(w->n - r, BAND), s, n_tok);
-        }
+    struct span s = {.w_stride = from >= FROM_CODES ? sizeof(struct codes) : w->stride,
+                     .x = x, .x_stride = x_stride, .out = out, .out_stride = out_stride};
+    if (!n_tok)
+        return;
+    if (n_tok <= TOKENS_FUSED && from >= FROM_CODES) {
+        mul_codes(w, k, s, n_tok, scratch);
+        return;
+    }
+    if (n_tok <= TOKENS_FUSED) {
+        mul_few(w, k, s, n_tok);
+        return;
+    }
+    for (size_t at = 0; at < k; at += LR_KERN_BLOCK) {
+        s.k = min_size(k - at, LR_KERN_BLOCK);
+        s.x = x + at;
+        s.add = at > 0;
+        mul_bands(w, at, s, n_tok, scratch);
     }
 }
 
@@ -369,12 +452,11 @@ static void mix(const struct lr_kern_rows *v, size_t k, const float *p, size_t p
 
 /* ---- mulq: codes with codes ---- */
 
-/* A record of act_q8: n / 16 scales d, n / 16 sums d * (q0 + .. + q15), n codes. */
+/* A record of act_q8: n / 32 scales d, n / 32 sums d * (q0 + .. + q31), n codes. */
 static void act_q8(void *dst, const float *src, size_t n)
 {
-    char *p = (char *)dst;
-    float *d = (float *)(void *)p, *sums = d + n / 16;
-    int8_t *q = (int8_t *)(sums + n / 16);
+    float *d = (float *)dst, *sums = d + n / 32;
+    int8_t *q = (int8_t *)(sums + n / 32);
     for (size_t i = 0; i < n; i += 32) {
         v16 a = v_load(src + i), b = v_load(src + i + 16);
         float top = v_hmax(v_max(v_abs(a), v_abs(b)));
@@ -383,58 +465,72 @@ static void act_q8(void *dst, const float *src, size_t n)
             inv = 0;
         v_to_i8(q + i, v_mul(a, v_set(inv)));
         v_to_i8(q + i + 16, v_mul(b, v_set(inv)));
-        for (size_t g = i / 16; g < i / 16 + 2; g++) {
-            int32_t sum = 0;
-            for (size_t j = 16 * g; j < 16 * g + 16; j++)
-                sum += q[j];
-            d[g] = inv > 0 ? top / 127.0f : 0;
-            sums[g] = d[g] * (float)sum;
-        }
+        int32_t sum = 0;
+        for (size_t j = i; j < i + 32; j++)
+            sum += q[j];
+        d[i / 32] = inv > 0 ? top / 127.0f : 0;
+        sums[i / 32] = d[i / 32] * (float)sum;
     }
 }
 
+/* Scales s * d for sixteen lanes of four codes each, from element i on. */
+INLINE v16 scales64(enum source from, const struct codes *c, const float *d, size_t i)
+{
+    if (from == FROM_CODES_BY_16)
+        return v_mul(v_each4(c->s + i / 16), v_each8(d + i / 32));
+    return v_mul(v_each8(c->s + i / 32), v_each8(d + i / 32));
+}
+
 /* One row's codes with one token's: sum of (s * d) * products, less sum of m * (d * codes). */
-INLINE float dot_codes(bool offset, const struct codes *c, const float *d, const float *sums,
+INLINE float dot_codes(enum source from, const struct codes *c, const float *d, const float *sums,
                        const int8_t *q, size_t n)
 {
     v16 acc = v_zero(), less = v_zero();
-    size_t i = 0, g = 0, n16 = n / 16;
+    size_t i = 0, g = 0, n32 = n / 32;
     for (; i + 64 <= n; i += 64)
-        acc = v_fma(v_mul(v_each4(c->s + i / 16), v_each4(d + i / 16)), v_dot4(c->q + i, q + i), acc);
-    if (i < n) { /* 32 left */
+        acc = v_fma(scales64(from, c, d, i), v_dot4(c->q + i, q + i), acc);
+    if (i < n) { /* 32 left; only types by 32 end so */
         int8_t a[64] = {0}, b[64] = {0};
-        float s[4] = {c->s[i / 16], c->s[i / 16 + 1]}, e[4] = {d[i / 16], d[i / 16 + 1]};
+        float s[2] = {c->s[i / 32], 0}, e[2] = {d[i / 32], 0};
         memcpy(a, c->q + i, 32);
         memcpy(b, q + i, 32);
-        acc = v_fma(v_mul(v_each4(s), v_each4(e)), v_dot4(a, b), acc);
+        acc = v_fma(v_mul(v_each8(s), v_each8(e)), v_dot4(a, b), acc);
     }
-    for (; offset && g + 16 <= n16; g += 16)
+    if (from != FROM_OFFSET_CODES)
+        return v_sum(acc);
+    for (; g + 16 <= n32; g += 16)
         less = v_fma(v_load(c->m + g), v_load(sums + g), less);
-    if (offset && g < n16)
-        less = v_fma(v_load_n(c->m + g, n16 - g), v_load_n(sums + g, n16 - g), less);
-    return offset ? v_sum(acc) - v_sum(less) : v_sum(acc);
+    if (g < n32)
+        less = v_fma(v_load_n(c->m + g, n32 - g), v_load_n(sums + g, n32 - g), less);
+    return v_sum(acc) - v_sum(less);
+}
+
+/* A token's record, from element `at` on. */
+INLINE float dot_part(enum source from, const struct codes *c, const char *act, size_t k, size_t at,
+                      size_t n)
+{
+    const float *d = (const float *)(const void *)act, *sums = d + k / 32;
+    const int8_t *q = (const int8_t *)(sums + k / 32);
+    return dot_codes(from, c, d + at / 32, sums + at / 32, q + at, n);
 }
 
 static void mulq(const struct lr_kern_rows *w, size_t k, const void *x, size_t n_tok, float *out,
                  size_t out_stride, void *scratch)
 {
     struct codes *c = scratch;
-    size_t record = lr_kern_act_bytes(k);
-    bool offset = has_offset(w->type);
-    for (size_t at = 0; at < k; at += LR_KERN_BLOCK) {
-        size_t part = min_size(k - at, LR_KERN_BLOCK);
-        const char *row = w->p;
-        for (size_t r = 0; r < w->n; r++, row += w->stride) {
-            unpack(w->type, c, row, at, part);
+    enum source from = source_of(w->type);
+    const char *row = w->p;
+    for (size_t r = 0; r < w->n; r++, row += w->stride)
+        for (size_t at = 0; at < k; at += LR_KERN_BLOCK) {
+            size_t n = min_size(k - at, LR_KERN_BLOCK);
+            unpack(w->type, c, row, at, n);
             const char *act = x;
-            for (size_t t = 0; t < n_tok; t++, act += record) {
-                const float *d = (const float *)(const void *)act, *sums = d + k / 16;
-                const int8_t *q = (const int8_t *)(sums + k / 16);
-                float sum = offset ? dot_codes(true, c, d + at / 16, sums + at / 16, q + at, part)
-                                   : dot_codes(false, c, d + at / 16, sums + at / 16, q + at, part);
+            for (size_t t = 0; t < n_tok; t++, act += lr_kern_act_bytes(k)) {
+                float sum = from == FROM_CODES          ? dot_part(FROM_CODES, c, act, k, at, n)
+                            : from == FROM_OFFSET_CODES ? dot_part(FROM_OFFSET_CODES, c, act, k, at, n)
+                                                        : dot_part(FROM_CODES_BY_16, c, act, k, at, n);
                 float *to = out + t * out_stride + r;
                 *to = at ? *to + sum : sum;
             }
         }
-    }
 }

@@ -186,7 +186,7 @@ int lr_kern_use(const char *name);
 
 /* Logits' normaliser: max + log(sum); -INFINITY when nothing but -INFINITY came in. */
 float lr_kern_lse(const struct lr_kern_softmax *s);
-/* Bytes of the record act_q8 makes of n elements: n / 16 scales, n / 16 scaled sums (floats), codes. */
+/* Bytes of the record act_q8 makes of n elements: n / 32 scales, n / 32 scaled sums (floats), codes. */
 size_t lr_kern_act_bytes(size_t n);
 
 /* ---- RoPE ---------------------------------------------------------------------------------------- */

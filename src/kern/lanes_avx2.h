@@ -150,6 +150,10 @@ static inline v16 v_dot4(const int8_t *a, const int8_t *b)
 {
     return (v16){dot4_half(a, b), dot4_half(a + 32, b + 32)};
 }
+static inline v16 v_each8(const float *p)
+{
+    return (v16){_mm256_set1_ps(p[0]), _mm256_set1_ps(p[1])};
+}
 static inline v16 v_each4(const float *p)
 {
     return (v16){_mm256_set_m128(_mm_set1_ps(p[1]), _mm_set1_ps(p[0])),

@@ -147,6 +147,14 @@ static inline v16 v_dot4(const int8_t *a, const int8_t *b)
 #endif
     return _mm512_cvtepi32_ps(sum);
 }
+/* Two floats, each eight times. */
+static inline v16 v_each8(const float *p)
+{
+    double two;
+    memcpy(&two, p, sizeof two);
+    const __m512i by8 = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+    return _mm512_permutexvar_ps(by8, _mm512_castpd_ps(_mm512_set1_pd(two)));
+}
 /* Four floats, each four times. */
 static inline v16 v_each4(const float *p)
 {

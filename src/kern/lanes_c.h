@@ -10,7 +10,7 @@
  *   v_i8, v_f16, v_bf16   sixteen narrow numbers as floats; v_to_i8 to the nearest, within -127..127
  *   v_sum, v_hmax         the tree of kern.h; the largest lane
  *   v_dot4(a, b)          lane j: sum of products 4j .. 4j + 3 of 64 bytes; b in -127..127
- *   v_each4(p)            four floats, each four times
+ *   v_each8, v_each4      two floats, each eight times; four floats, each four times
  *   dot_i8_64             sum over n64 * 64 products of signed bytes
  *   f16_one(p)            one binary16 in memory
  *   ROWS, TOKENS          shape of the register tile of mul; TOKENS_FUSED: when it also decodes
@@ -180,6 +180,13 @@ static inline v16 v_dot4(const int8_t *a, const int8_t *b)
     for (int i = 0; i < 16; i++, a += 4, b += 4)
         t[i] = (float)(a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]);
     return v_load(t);
+}
+static inline v16 v_each8(const float *p)
+{
+    v16 r;
+    for (int i = 0; i < 4; i++)
+        r.q[i] = (quad){p[i / 2], p[i / 2], p[i / 2], p[i / 2]};
+    return r;
 }
 static inline v16 v_each4(const float *p)
 {

@@ -166,6 +166,10 @@ static inline v16 v_dot4(const int8_t *a, const int8_t *b)
     return FOUR(vcvtq_f32_s32(dot4_quad(a, b)), vcvtq_f32_s32(dot4_quad(a + 16, b + 16)),
                 vcvtq_f32_s32(dot4_quad(a + 32, b + 32)), vcvtq_f32_s32(dot4_quad(a + 48, b + 48)));
 }
+static inline v16 v_each8(const float *p)
+{
+    return FOUR(vdupq_n_f32(p[0]), vdupq_n_f32(p[0]), vdupq_n_f32(p[1]), vdupq_n_f32(p[1]));
+}
 static inline v16 v_each4(const float *p)
 {
     return FOUR(vdupq_n_f32(p[0]), vdupq_n_f32(p[1]), vdupq_n_f32(p[2]), vdupq_n_f32(p[3]));

@@ -2,7 +2,7 @@
  * kern/unpack.h - quantised blocks to signed bytes, scales and offsets. Compiled once per variant.
  *
  * Every quantised format is first brought into one form, `struct codes`: an element is
- * s[i / 16] * q[i] - m[i / 16]. So a format is one function here and nothing anywhere else: decode,
+ * s[i / 32] * q[i] - m[i / 32], but s[i / 16] * q[i] for Q6_K. So a format is one function here and nothing anywhere else: decode,
  * mul, mulq and mix know only codes. The detour through the first-level cache costs less than what a
  * fused kernel per format and variant (8 x 6 of them) would have to be tested for: bench/kern.c.
  *
@@ -30,50 +30,45 @@
 
 struct codes {
     float s[LR_KERN_BLOCK / 16];
-    float m[LR_KERN_BLOCK / 16];
+    float m[LR_KERN_BLOCK / 32];
     int8_t q[LR_KERN_BLOCK];
 };
 
 /* Vectors of the compiler: it knows what the variant has. Only ever locals. */
 typedef uint8_t bytes16 __attribute__((vector_size(16)));
 typedef uint8_t bytes32 __attribute__((vector_size(32)));
+typedef uint32_t words4 __attribute__((vector_size(16)));
 
-/* 16 bytes of nibbles to 32 codes, less `less`. */
-static inline void nibbles(int8_t *q, const uint8_t *p, uint8_t less)
+/* 16 bytes of nibbles to 32 codes, less `less`. With h: bit j of its 32 is bit 4 of code j: the bytes of
+ * h are spread so that each code gets the byte with its bit, which is then masked out. All in
+ * registers: reading back what was just stored in other pieces stalls (it cost Q5_0 a factor of 5). */
+static inline __attribute__((always_inline)) void nibbles(int8_t *q, const uint8_t *p,
+                                                          const uint8_t *h, uint8_t less)
 {
     bytes16 v, lo, hi;
     memcpy(&v, p, 16);
-    lo = (v & 15) - less;
-    hi = (v >> 4) - less;
+    lo = v & 15;
+    hi = v >> 4;
+    if (h) {
+        uint32_t w;
+        memcpy(&w, h, 4);
+        const bytes16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+        bytes16 all = (bytes16)(words4){w, w, w, w};
+        bytes16 a = __builtin_shufflevector(all, all, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+        bytes16 b = __builtin_shufflevector(all, all, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+        lo |= (bytes16)((a & bit) != 0) & 16;
+        hi |= (bytes16)((b & bit) != 0) & 16;
+    }
+    lo -= less;
+    hi -= less;
     memcpy(q, &lo, 16);
     memcpy(q + 16, &hi, 16);
-}
-
-/* Bits 0..31 of h, times 16, onto 32 codes, less `less`: eight at a time in a word. Each byte of x keeps
- * its own bit of h; adding 127 carries any bit into the top one. */
-static inline void fifth_bits(int8_t *q, const uint8_t *h, uint8_t less)
-{
-    uint64_t spread[4];
-    for (int i = 0; i < 4; i++) {
-        uint64_t x = (h[i] * 0x0101010101010101u) & 0x8040201008040201u;
-        spread[i] = ((x + 0x7f7f7f7f7f7f7f7fu) & 0x8080808080808080u) >> 3;
-    }
-    bytes32 v, add;
-    memcpy(&v, q, 32);
-    memcpy(&add, spread, 32);
-    v = v + add - less;
-    memcpy(q, &v, 32);
-}
-
-static inline void set_pair(float *p, float a)
-{
-    p[0] = p[1] = a;
 }
 
 static inline void unpack_q8_0(struct codes *c, const uint8_t *p, size_t n)
 {
     for (size_t i = 0; i < n; i += 32, p += 34) {
-        set_pair(c->s + i / 16, f16_one(p));
+        c->s[i / 32] = f16_one(p);
         memcpy(c->q + i, p + 2, 32);
     }
 }
@@ -84,12 +79,11 @@ static inline __attribute__((always_inline)) void unpack_small(struct codes *c, 
 {
     size_t head = min ? 4 : 2;
     for (size_t i = 0; i < n; i += 32, p += head + (high ? 20 : 16)) {
-        set_pair(c->s + i / 16, f16_one(p));
+        c->s[i / 32] = f16_one(p);
         if (min)
-            set_pair(c->m + i / 16, -f16_one(p + 2));
-        nibbles(c->q + i, p + head + (high ? 4 : 0), min || high ? 0 : 8);
-        if (high)
-            fifth_bits(c->q + i, p + head, min ? 0 : 16);
+            c->m[i / 32] = -f16_one(p + 2);
+        nibbles(c->q + i, p + head + (high ? 4 : 0), high ? p + head : NULL,
+                min ? 0 : high ? 16 : 8);
     }
 }
 
@@ -106,8 +100,8 @@ static inline void unpack_scales(struct codes *c, size_t i, const uint8_t *p)
     uint8_t b[16];
     memcpy(b, st, 16);
     for (size_t g = 0; g < 8; g++) {
-        set_pair(c->s + i / 16 + 2 * g, d * (float)b[g]);
-        set_pair(c->m + i / 16 + 2 * g, e * (float)b[8 + g]);
+        c->s[i / 32 + g] = d * (float)b[g];
+        c->m[i / 32 + g] = e * (float)b[8 + g];
     }
 }
 
@@ -142,15 +136,19 @@ static inline void unpack_q6_k(struct codes *c, const uint8_t *p, size_t n)
         for (size_t g = 0; g < 16; g++)
             c->s[i / 16 + g] = d * (float)(int8_t)p[192 + g];
         for (size_t half = 0; half < 2; half++) {
-            bytes32 a, b, h, q[4];
+            bytes32 a, b, h, q0, q1, q2, q3;
+            int8_t *q = c->q + i + 128 * half;
             memcpy(&a, p + 64 * half, 32);
             memcpy(&b, p + 64 * half + 32, 32);
             memcpy(&h, p + 128 + 32 * half, 32);
-            q[0] = ((a & 15) | (h & 3) << 4) - 32;
-            q[1] = ((b & 15) | (h & 12) << 2) - 32;
-            q[2] = (a >> 4 | (h & 48)) - 32;
-            q[3] = (b >> 4 | (h & 192) >> 2) - 32;
-            memcpy(c->q + i + 128 * half, q, 128);
+            q0 = ((a & 15) | (h & 3) << 4) - 32;
+            q1 = ((b & 15) | (h & 12) << 2) - 32;
+            q2 = (a >> 4 | (h & 48)) - 32;
+            q3 = (b >> 4 | (h & 192) >> 2) - 32;
+            memcpy(q, &q0, 32);
+            memcpy(q + 32, &q1, 32);
+            memcpy(q + 64, &q2, 32);
+            memcpy(q + 96, &q3, 32);
         }
     }
 }
@@ -159,9 +157,9 @@ static inline void unpack_i4r(struct codes *c, const uint8_t *row, size_t at, si
 {
     float s = f16_one(row), m = -f16_one(row + 2);
     for (size_t i = 0; i < n; i += 32) {
-        set_pair(c->s + i / 16, s);
-        set_pair(c->m + i / 16, m);
-        nibbles(c->q + i, row + 4 + (at + i) / 2, 0);
+        c->s[i / 32] = s;
+        c->m[i / 32] = m;
+        nibbles(c->q + i, row + 4 + (at + i) / 2, NULL, 0);
     }
 }
 
