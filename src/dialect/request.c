@@ -93,6 +93,8 @@ int lr_take_u64(const struct lr_json *v, const struct lr_at *at, const char *mem
 
 int lr_extra_add(struct lr_arena *a, struct lr_extra **list, const struct lr_json *v)
 {
+    if (!lr_given(v))
+        return 0; /* null is absent, also where nobody knows the member */
     struct lr_extra *x = lr_arena_new(a, struct lr_extra);
     LR_FAIL_IF(!x, LR_ENOMEM);
     x->v = v;

@@ -185,12 +185,13 @@ static enum lr_step take_stale(struct lr_req *r, struct lr_answer_hit *hit)
     r->hit = *hit; /* the candidate: served now (swr), or when every upstream fails (sie) */
     if (!hit->swr)
         return miss(r, "expired");
-    r->outcome = LR_OUT_STALE;
-    r->reason = "stale-while-revalidate";
-    r->refresh = true;
     if (r->raw_hit && miss_after_raw(r) != LR_STEP_NEXT)
         return LR_STEP_ERR;
-    return lr_run_refresh(r) ? miss(r, "expired") : LR_STEP_DONE;
+    if (lr_run_refresh(r)) /* nobody to ask now: the stale answer is as good as granted all the same */
+        LR_LOG_EVERY(10 * LR_SEC, LR_LOG_WARN, "answer", "event=not_refreshed");
+    r->outcome = LR_OUT_STALE;
+    r->reason = "stale-while-revalidate";
+    return LR_STEP_DONE;
 }
 
 enum lr_step lr_room_answer(struct lr_req *r)
@@ -205,7 +206,7 @@ enum lr_step lr_room_answer(struct lr_req *r)
         return miss(r, "no-cache");
     if (!r->tenant.proven)
         return miss(r, "unproven");
-    if (regenerate(r))
+    if (!r->hit.reason && regenerate(r)) /* asked once a request: not again after a load */
         return miss(r, "regenerate");
     struct lr_ask ask = {
         .key = r->key.exact,

@@ -168,6 +168,31 @@ static void store_item(struct lr_req *r, size_t i, const struct lr_event *vector
     lr_buf_free(&log);
 }
 
+/* Did the upstream send one vector for each input it was asked? */
+static bool one_each(struct lr_req *r, struct lr_str log)
+{
+    size_t n = r->embed->n_which, seen = 0;
+    bool *have = lr_arena_array(&r->arena, bool, n);
+    struct lr_event ev;
+    while (have && lr_event_next(&log, &ev) == 1) {
+        if (ev.type != LR_EV_VECTOR)
+            continue;
+        if (ev.choice >= n || have[ev.choice])
+            return false;
+        have[ev.choice] = true;
+        seen++;
+    }
+    return seen == n;
+}
+
+static int not_each(struct lr_req *r)
+{
+    struct lr_event ev = {.type = LR_EV_ERROR, .status = 502, .a = LR_STR("upstream_incomplete"),
+                          .b = LR_STR("the upstream did not send one vector for each input")};
+    lr_buf_reset(&r->events);
+    return lr_event_append(&r->events, &ev);
+}
+
 int lr_embed_merge(struct lr_req *r)
 {
     struct lr_embed *e = r->embed;
@@ -177,6 +202,8 @@ int lr_embed_merge(struct lr_req *r)
     struct lr_str log = lr_buf_str(&r->events);
     LR_TRY(lr_answer_facts(log, &facts));
     LR_FAIL_IF(!facts.complete, 0); /* an error is passed on as it is */
+    if (!one_each(r, log))
+        return not_each(r);
     lr_buf_init(&merged, r->events.max);
     uint64_t tokens = facts.usage.input;
     int rc = add_head(r, facts.model, &merged);
@@ -189,10 +216,6 @@ int lr_embed_merge(struct lr_req *r)
         rc = 0;
         if (ev.type != LR_EV_VECTOR)
             continue;
-        if (ev.choice >= e->n_which) {
-            rc = LR_EPARSE; /* more vectors than inputs */
-            break;
-        }
         size_t i = e->which[ev.choice];
         if (r->may_store && !r->wish.no_store)
             store_item(r, i, &ev, facts.model, share(r, i, facts.usage.input));

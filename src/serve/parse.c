@@ -104,7 +104,7 @@ static void read_wish(struct lr_req *r)
     struct lr_str ttl = lr_conn_header(r->conn, "x-larder-ttl");
     uint64_t ms;
     if (ttl.n && lr_parse_duration(ttl, &ms) == 0)
-        w->ttl_ms = ms;
+        w->ttl_ms = cat && cat->ttl ? least(ms, cat->ttl) : ms;
     else if (ttl.n)
         w->bad = true;
     w->ttl_ms = least(w->ttl_ms, c->answer_ttl_max);
@@ -163,13 +163,16 @@ static int make_prefix(struct lr_req *r)
 
 static int collect_key_headers(struct lr_req *r)
 {
-    struct lr_key_header *h = lr_arena_array(&r->arena, struct lr_key_header, LR_COUNT(answer_headers));
+    struct lr_key_header *h = lr_arena_array(&r->arena, struct lr_key_header, LR_COUNT(answer_headers) + 1);
     LR_FAIL_IF(!h, LR_ENOMEM);
     for (size_t i = 0; i < LR_COUNT(answer_headers); i++) {
         struct lr_str v = lr_conn_header(r->conn, answer_headers[i].name);
         if (v.n && !(answer_headers[i].usual && lr_str_is(v, answer_headers[i].usual)))
             h[r->n_key_headers++] = (struct lr_key_header){answer_headers[i].name, v};
     }
+    struct lr_str query = lr_conn_query(r->conn);
+    if (query.n) /* as unknown to us as an unknown member, and so as important */
+        h[r->n_key_headers++] = (struct lr_key_header){"query", query};
     r->key_headers = h;
     return 0;
 }

@@ -3,7 +3,9 @@
  *
  * route writes the candidates; run enters a flight: it joins the one in the air for the same key (same
  * tenant, hence same credential), or begins one and starts its attempt. Only requests that may be
- * stored are joined: whoever asks for variety wants an answer of their own.
+ * stored are joined: whoever asks for variety wants an answer of their own. The number of choices and
+ * the token limit, which the exact digest leaves out, are part of the flight's key: a follower must not
+ * get fewer choices or another cut than it asked for.
  */
 #include "serve/serve_int.h"
 
@@ -79,6 +81,15 @@ static bool may_join(const struct lr_req *r)
            !r->wish.no_store;
 }
 
+static void flight_key(const struct lr_req *r, struct lr_digest *out)
+{
+    struct lr_blake3 h;
+    lr_blake3_init_keyed(&h, r->key.exact.b);
+    lr_blake3_add_u64(&h, r->ask_n);
+    lr_blake3_add_u64(&h, r->ask_max_tokens);
+    lr_blake3_out(&h, out->b, sizeof out->b);
+}
+
 enum lr_step lr_room_run(struct lr_req *r)
 {
     return r->dialect == LR_DIALECT_EMBEDDING && !r->bypass ? lr_embed_run(r) : lr_run_flight(r);
@@ -86,7 +97,9 @@ enum lr_step lr_room_run(struct lr_req *r)
 
 enum lr_step lr_run_flight(struct lr_req *r)
 {
-    struct lr_flight_opts opts = {.key = may_join(r) ? &r->key.exact : NULL};
+    struct lr_digest key;
+    flight_key(r, &key);
+    struct lr_flight_opts opts = {.key = may_join(r) ? &key : NULL};
     struct lr_attempt *a;
     bool began;
     if (lr_attempt_new(r, &opts, &a))
@@ -112,7 +125,9 @@ int lr_run_refresh(struct lr_req *r)
         r->err_status = 0; /* the stale answer is still good: only the refresh is off */
         return LR_ENOENT;
     }
-    struct lr_flight_opts opts = {.key = &r->key.exact, .background = true};
+    struct lr_digest key;
+    flight_key(r, &key);
+    struct lr_flight_opts opts = {.key = &key, .background = true};
     struct lr_attempt *a;
     bool began;
     LR_TRY(lr_attempt_new(r, &opts, &a));

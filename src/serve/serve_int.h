@@ -266,7 +266,6 @@ struct lr_req {
     struct lr_answer_hit hit; /* doc != NULL: a hit, or a stale candidate */
     enum lr_outcome outcome;
     const char *reason; /* static */
-    bool refresh;       /* stale-while-revalidate: serve hit, refresh behind */
 
     /* route */
     size_t ups[64];
