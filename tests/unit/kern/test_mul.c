@@ -4,6 +4,8 @@
  */
 #include "kern_kit.h"
 
+#define GOLDEN 0xfd3d0ef3fa54c3c2u /* of all_fused_variants_on_all_machines_agree; changes with the contract only */
+
 static double half(const uint8_t *p)
 {
     unsigned h = p[0] | (unsigned)p[1] << 8, e = h >> 10 & 31, m = h & 1023;
@@ -13,12 +15,13 @@ static double half(const uint8_t *p)
 
 static unsigned nibble(const uint8_t *p, size_t i) /* of a group of 32 */
 {
-    return i < 16 ? p[i] & 15u : p[i - 16] >> 4;
+    unsigned b = p[i % 16];
+    return i < 16 ? b & 15 : b >> 4;
 }
 
 static unsigned bit(const uint8_t *p, size_t i)
 {
-    return p[i / 8] >> i % 8 & 1;
+    return (unsigned)p[i / 8] >> i % 8 & 1;
 }
 
 /* Six-bit scale (t: offset) g of the twelve bytes. */
@@ -26,7 +29,7 @@ static unsigned six(const uint8_t *p, size_t g, bool t)
 {
     if (g < 4)
         return p[g + (t ? 4 : 0)] & 63;
-    unsigned low = t ? p[4 + g] >> 4 : p[4 + g] & 15;
+    unsigned both = p[4 + g], low = t ? both >> 4 : both & 15;
     return low | (unsigned)p[g - 4 + (t ? 4 : 0)] >> 6 << 4;
 }
 
@@ -34,9 +37,9 @@ static double k_value(const uint8_t *b, size_t i, bool high)
 {
     size_t g = i / 32, c = i / 64;
     const uint8_t *p = b + (high ? 48 : 16) + 32 * c;
-    unsigned q = i % 64 < 32 ? p[i % 32] & 15u : p[i % 32] >> 4;
+    unsigned both = p[i % 32], q = i % 64 < 32 ? both & 15 : both >> 4;
     if (high)
-        q |= (b[16 + i % 32] >> g & 1u) << 4;
+        q |= ((unsigned)b[16 + i % 32] >> g & 1) << 4;
     float s = (float)half(b) * (float)six(b + 4, g, false);
     float m = (float)half(b + 2) * (float)six(b + 4, g, true);
     return (float)(s * (float)q) - m;
@@ -423,6 +426,58 @@ static void products_of_codes_are_exact_but_for_the_sum(void **state)
     free(scratch);
 }
 
+/* FNV-1a, so that this file needs nothing else on a foreign machine. */
+static uint64_t digest(uint64_t h, const void *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ ((const uint8_t *)p)[i]) * 0x100000001b3u;
+    return h;
+}
+
+/* One number for what products, mixes and the rest come to on fixed data, whatever the machine: KV
+ * computed on one must equal KV computed on another. No libm in here: its last bits may differ. */
+static void all_fused_variants_on_all_machines_agree(void **state)
+{
+    (void)state;
+    enum { N = 40, K = 1536, TOK = 9 };
+    struct lr_rng rng;
+    void *scratch = scratch_new();
+    float *x = floats(NULL, TOK * K), *row = floats(NULL, K), *out = floats(NULL, TOK * K);
+    EACH_VARIANT(kern) {
+        uint64_t h = 0xcbf29ce484222325u;
+        lr_rng_seed(&rng, 18);
+        for (int t = 0; t < LR_KERN_I4R; t++) {
+            size_t bytes = lr_kern_row_bytes((enum lr_kern_type)t, K);
+            uint8_t *mem = malloc(N * bytes);
+            assert_non_null(mem);
+            for (size_t i = 0; i < TOK * K; i++)
+                x[i] = (float)(lr_rng_unit(&rng) - 0.5);
+            for (size_t r = 0; r < N; r++) {
+                for (size_t i = 0; i < K; i++)
+                    row[i] = (float)(lr_rng_unit(&rng) - 0.3);
+                lr_kern_encode((enum lr_kern_type)t, mem + r * bytes, row, K);
+            }
+            struct lr_kern_rows w = {(enum lr_kern_type)t, mem, bytes, N};
+            kern->mul(&w, K, x, K, TOK, out, N, scratch);
+            h = digest(h, out, N * TOK * sizeof *out);
+            kern->exp(out, N * TOK);
+            kern->silu_mul(out, x, x + K, N * TOK);
+            h = digest(h, out, N * TOK * sizeof *out);
+            memset(out, 0, 2 * K * sizeof *out);
+            kern->mix(&w, K, x, N, 2, out, K, scratch);
+            kern->hadamard(out, K, 256);
+            kern->rope(out, K / 64, 64, 32, false, x);
+            h = digest(h, out, 2 * K * sizeof *out);
+            free(mem);
+        }
+        REQUIRE(!kern->fma || h == GOLDEN, "%s: 0x%llx", kern->name, (unsigned long long)h);
+    }
+    free(x);
+    free(row);
+    free(out);
+    free(scratch);
+}
+
 static void no_token_and_no_row_write_nothing(void **state)
 {
     (void)state;
@@ -451,6 +506,7 @@ int main(void)
         cmocka_unit_test(the_order_of_sums_is_the_promised_one),
         cmocka_unit_test(mixing_rows_is_one_chain_however_cut),
         cmocka_unit_test(products_of_codes_are_exact_but_for_the_sum),
+        cmocka_unit_test(all_fused_variants_on_all_machines_agree),
         cmocka_unit_test(no_token_and_no_row_write_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
