@@ -548,10 +548,13 @@ void lr_attempt_start(struct lr_attempt *a, struct lr_req *r, struct lr_flight *
     if (a->want_keep && !a->keeping)
         a->keeping = lr_flight_attach(flight, &a->keep, true) == 0;
     int rc = build_all(a, r, &err);
-    if (rc == LR_EUNSUPPORTED)
-        finish_error(a, 400, "unsupported", err.msg[0] ? err.msg : "no counterpart upstream");
-    else if (rc)
+    if (rc == LR_EUNSUPPORTED) {
+        char msg[sizeof err.where + sizeof err.msg + 4];
+        (void)snprintf(msg, sizeof msg, "%s%s%s", err.where, err.where[0] ? ": " : "", err.msg); /* fits */
+        finish_error(a, 400, "unsupported", msg[0] ? msg : "no counterpart upstream");
+    } else if (rc) {
         finish_error(a, 503, "out_of_memory", lr_strerror(rc));
-    else
+    } else {
         send_next(a);
+    }
 }

@@ -204,11 +204,30 @@ static int encode(struct lr_req *r, struct lr_str log)
 
 /* ---- hits ---- */
 
+/* Messages tells input tokens in its first event, and a stored log has them in one of its last: START and
+ * USAGE go first, and are cut off *log. */
+static int usage_first(struct lr_req *r, struct lr_str *log)
+{
+    struct lr_event start, ev = {.type = 0};
+    struct lr_str rest = *log;
+    int rc = lr_event_next(&rest, &start);
+    LR_FAIL_IF(rc != 1, rc ? rc : LR_ECORRUPT);
+    *log = rest;
+    while (ev.type != LR_EV_USAGE && (rc = lr_event_next(&rest, &ev)) == 1)
+        ;
+    LR_FAIL_IF(rc < 0, rc);
+    LR_TRY(lr_encoder_event(r->encoder, &start, &r->out));
+    return ev.type == LR_EV_USAGE ? lr_encoder_event(r->encoder, &ev, &r->out) : 0;
+}
+
 int lr_hit_encode(struct lr_req *r)
 {
+    struct lr_str log = r->hit.doc->log;
     int rc = open_encoder(r, r->stream, true);
+    if (!rc && r->stream && r->dialect == LR_DIALECT_MESSAGES)
+        rc = usage_first(r, &log);
     if (!rc)
-        rc = encode(r, r->hit.doc->log);
+        rc = encode(r, log);
     if (!rc)
         rc = r->out.rc;
     if (rc) { /* as if it had never been tried */
