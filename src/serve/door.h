@@ -86,6 +86,9 @@ void lr_conn_stream(struct lr_conn *, int status, const struct lr_header *header
 /* To be called from ready or pull, holding the lock that the waker takes as well: the check that there
  * is nothing to do and the parking are then one step. */
 void lr_conn_park(struct lr_conn *);
+/* The same, for a wake that is certain and near (a job of the worker pool): a hang-up meanwhile is
+ * noted, and neither wakes nor ends the exchange before it. */
+void lr_conn_park_sure(struct lr_conn *);
 /* From any thread, under that same lock, at most once per park; never after end was called (end takes
  * the lock and removes the connection from whoever would wake it). */
 void lr_conn_wake(struct lr_conn *);

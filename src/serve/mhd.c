@@ -48,6 +48,10 @@
  * same number is a new registration. Blocking happens in poll(2) on the epoll descriptor, outside
  * door.mu.
  *
+ * reset against a job. The library ends a connection whose socket has an error as soon as it is
+ *   resumed, without a call of ready: end would come while a worker still holds the exchange. So a
+ *   connection parked for sure is resumed by the wake that is certain, never by the watcher.
+ *
  * wake against end. wake is called under the user's lock and end takes that lock, so end returns
  * after wake has; the daemon is stopped only when the count of exchanges is zero, and an exchange
  * is counted until after its end. So resume never touches a stopped daemon.
@@ -108,7 +112,7 @@
 #define BACKLOG    1024
 #define STEP_NS    (2 * LR_MS) /* how often close looks whether the exchanges have ended */
 
-enum { PARKED = 1, GONE = 2 };
+enum { PARKED = 1, GONE = 2, SURE = 4 };
 enum phase { IDLE, BODY, READY, REPLIED, STREAM, DEAD };
 
 struct listener {
@@ -165,14 +169,19 @@ static _Thread_local char *said;
 
 void lr_conn_wake(struct lr_conn *c)
 {
-    if (atomic_fetch_and(&c->state, ~(unsigned)PARKED) & PARKED)
+    if (atomic_fetch_and(&c->state, ~(unsigned)(PARKED | SURE)) & PARKED)
         MHD_resume_connection(c->mhd);
 }
 
+/* In one step, or a connection could park for sure between the look and the wake. */
 static void mark_gone(struct lr_conn *c)
 {
-    atomic_fetch_or(&c->state, GONE);
-    lr_conn_wake(c);
+    unsigned old = atomic_load(&c->state), new;
+    do
+        new = (old & SURE ? old : old & ~(unsigned)PARKED) | GONE;
+    while (!atomic_compare_exchange_weak(&c->state, &old, new));
+    if ((old & PARKED) && !(old & SURE))
+        MHD_resume_connection(c->mhd);
 }
 
 static void watch(struct lr_conn *c)
@@ -191,6 +200,15 @@ void lr_conn_park(struct lr_conn *c)
     MHD_suspend_connection(c->mhd);
     if ((atomic_fetch_or(&c->state, PARKED) & GONE) && !c->told)
         lr_conn_wake(c);
+}
+
+void lr_conn_park_sure(struct lr_conn *c)
+{
+    c->parked = true;
+    if (!c->watched)
+        watch(c);
+    MHD_suspend_connection(c->mhd);
+    atomic_fetch_or(&c->state, PARKED | SURE);
 }
 
 bool lr_conn_gone(const struct lr_conn *c)

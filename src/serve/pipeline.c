@@ -8,8 +8,9 @@
  * one step under the request's mutex. From then until the worker's wake the worker owns the request
  * (working is true), and the event thread touches nothing but that mutex.
  *
- * A client that hangs up while the worker owns the request is parked again until the worker is done:
- * end frees the request and must not run under the worker's feet.
+ * A client that hangs up while the worker owns the request changes nothing until the worker is done: the
+ * connection is parked for sure (door.h), since end frees the request and must not run under the
+ * worker's feet.
  */
 #include "serve/serve_int.h"
 
@@ -139,7 +140,7 @@ static void hand_over(struct lr_req *r)
     if (rc)
         r->working = false;
     else
-        lr_conn_park(r->conn);
+        lr_conn_park_sure(r->conn);
     r->parked = rc == 0;
     pthread_mutex_unlock(&r->mu);
     if (rc == 0)
@@ -151,14 +152,14 @@ static void hand_over(struct lr_req *r)
     walk(r);
 }
 
-/* Woken while a worker still owns the request (the client hung up): rest until it is done. */
+/* Called again while a worker still owns the request: rest until it is done. */
 static bool park_behind_worker(struct lr_req *r)
 {
     pthread_mutex_lock(&r->mu);
     bool busy = r->working;
     if (busy) {
         r->parked = true;
-        lr_conn_park(r->conn);
+        lr_conn_park_sure(r->conn);
     }
     pthread_mutex_unlock(&r->mu);
     return busy;
@@ -298,6 +299,8 @@ static void end(struct lr_conn *conn)
     lr_buf_free(&r->events);
     lr_arena_free(&r->arena);
     lr_conf_unref(r->conf);
+    pthread_mutex_lock(&r->mu); /* the worker that woke us has let go of it after this */
+    pthread_mutex_unlock(&r->mu);
     pthread_mutex_destroy(&r->mu);
     lr_free(r->rec);
     lr_free(r);

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #define JSON   "content-type: application/json\r\n"
@@ -565,6 +567,35 @@ static void test_put_refuses_what_an_upstream_could_not_store(void **state)
     }
 }
 
+/* The library ends a reset connection as soon as it is resumed: not while a worker has the request.
+ */
+static void test_resets_while_a_worker_has_the_request_harm_nobody(void **state)
+{
+    (void)state;
+    char request[2048], body[1024];
+    struct linger hard = {1, 0};
+    for (int i = 0; i < 100; i++) {
+        snprintf(body, sizeof body,
+                 "{\"credential\":\"sk-test\",\"dialect\":\"chat\",\"request\":{\"model\":\"m\","
+                 "\"messages\":["
+                 "{\"role\":\"user\",\"content\":\"reset "
+                 "%d\"}]},\"response\":{\"id\":\"x\",\"model\":\"m\","
+                 "\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"y\"},"
+                 "\"finish_reason\":\"stop\"}]}}",
+                 i);
+        snprintf(request, sizeof request,
+                 "PUT /larder/v1/entries HTTP/1.1\r\nhost: 127.0.0.1\r\n" JSON
+                 "authorization: Bearer %s\r\ncontent-length: %zu\r\n\r\n%s",
+                 gw->admin_key, strlen(body), body);
+        int fd = dial(gw->port);
+        assert_true(send_all(fd, request, strlen(request)));
+        sleep_ms(i % 12);
+        assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard), 0);
+        close(fd);
+    }
+    assert_int_equal(status_of("GET", "/healthz", "", NULL), 200);
+}
+
 static void test_flush_deletes_all_after_a_dry_run(void **state)
 {
     (void)state;
@@ -760,6 +791,7 @@ int main(void)
         cmocka_unit_test(test_put_of_a_large_answer_goes_through_the_pool_twice),
         cmocka_unit_test(test_put_refuses_what_an_upstream_could_not_store),
         cmocka_unit_test(test_put_is_acknowledged_and_survives_a_kill),
+        cmocka_unit_test(test_resets_while_a_worker_has_the_request_harm_nobody),
         cmocka_unit_test(test_flush_deletes_all_after_a_dry_run),
         cmocka_unit_test(test_wrong_keys_are_limited),
     };
