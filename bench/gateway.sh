@@ -127,8 +127,15 @@ start_nginx() { # conf: sets ng, ng_pid (the worker's); false without nginx
 
 # ---- runs and results ----------------------------------------------------------------------------
 
-field() { # JSON-line name: the value of a flat member
-    printf '%s\n' "$1" | sed -n "s/.*\"$2\":\"\{0,1\}\([^,\"}]*\).*/\1/p"
+field() { # JSON name: the value of the first member of that name, a number or a plain word
+    printf '%s\n' "$1" | awk -v name="\"$2\":" '{
+        at = index($0, name)
+        if (!at) exit
+        s = substr($0, at + length(name))
+        sub(/^"/, "", s)
+        sub(/[,"}].*/, "", s)
+        print s
+    }'
 }
 
 note() { # part case round side JSON-line field ...

@@ -76,6 +76,7 @@ struct lr_doc_meta {
 struct lr_doc {
     struct lr_doc_meta meta; /* meta.hits is the count at load */
     struct lr_str log;       /* compact event log */
+    uint64_t serial;         /* of this process; no two documents in memory ever have the same */
     atomic_uint refs;
 };
 void lr_doc_ref(struct lr_doc *);

@@ -57,6 +57,8 @@ enum field {
 
 /* ---- in memory ---- */
 
+static atomic_uint_fast64_t serials = 1;
+
 int lr_doc_new(const struct lr_doc_meta *meta, struct lr_str log, struct lr_doc **out)
 {
     LR_FAIL_IF(log.n > LR_DOC_LOG_MAX, LR_EOVER);
@@ -67,6 +69,7 @@ int lr_doc_new(const struct lr_doc_meta *meta, struct lr_str log, struct lr_doc 
         memcpy(p, log.p, log.n);
     d->meta = *meta;
     d->log = lr_str(p, log.n);
+    d->serial = atomic_fetch_add_explicit(&serials, 1, memory_order_relaxed);
     atomic_init(&d->refs, 1);
     *out = d;
     return 0;

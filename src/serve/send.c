@@ -166,7 +166,7 @@ static enum lr_step fail_here(struct lr_req *r, int rc)
 
 /* ---- encoder ---- */
 
-static int open_encoder(struct lr_req *r, bool stream, bool fresh)
+static struct lr_encoder_opts encoder_opts(const struct lr_req *r, bool stream, bool fresh)
 {
     struct lr_encoder_opts o = {
         .dialect = r->dialect,
@@ -179,6 +179,12 @@ static int open_encoder(struct lr_req *r, bool stream, bool fresh)
         .request = r->request,
     };
     memcpy(o.id, r->id, sizeof o.id);
+    return o;
+}
+
+static int open_encoder(struct lr_req *r, bool stream, bool fresh)
+{
+    struct lr_encoder_opts o = encoder_opts(r, stream, fresh);
     return lr_encoder_open(&r->encoder, &o);
 }
 
@@ -204,49 +210,24 @@ static int encode(struct lr_req *r, struct lr_str log)
 
 /* ---- hits ---- */
 
-/* Messages tells input tokens in its first event, and a stored log has them in one of its last: START and
- * USAGE go first, and are cut off *log. */
-static int usage_first(struct lr_req *r, struct lr_str *log)
-{
-    struct lr_event start, ev = {.type = 0};
-    struct lr_str rest = *log;
-    int rc = lr_event_next(&rest, &start);
-    LR_FAIL_IF(rc != 1, rc ? rc : LR_ECORRUPT);
-    *log = rest;
-    while (ev.type != LR_EV_USAGE && (rc = lr_event_next(&rest, &ev)) == 1)
-        ;
-    LR_FAIL_IF(rc < 0, rc);
-    LR_TRY(lr_encoder_event(r->encoder, &start, &r->out));
-    return ev.type == LR_EV_USAGE ? lr_encoder_event(r->encoder, &ev, &r->out) : 0;
-}
-
 int lr_hit_encode(struct lr_req *r)
 {
-    struct lr_str log = r->hit.doc->log;
-    int rc = open_encoder(r, r->stream, true);
-    if (!rc && r->stream && r->dialect == LR_DIALECT_MESSAGES)
-        rc = usage_first(r, &log);
-    if (!rc)
-        rc = encode(r, log);
-    if (!rc)
-        rc = r->out.rc;
-    if (rc) { /* as if it had never been tried */
-        lr_encoder_close(r->encoder);
-        r->encoder = NULL;
-        lr_buf_reset(&r->out);
-        r->ended = false;
-    }
+    struct lr_encoder_opts o = encoder_opts(r, r->stream, true);
+    int rc = lr_replay_write(r->serve->replays, r->hit.doc, &o, &r->out);
+    r->written = rc == 0;
+    if (rc)
+        lr_buf_reset(&r->out); /* as if it had never been tried */
     return rc;
 }
 
 static enum lr_step send_hit(struct lr_req *r)
 {
     struct header_set h = {.n = 0};
-    int rc = r->encoder ? 0 : lr_hit_encode(r);
+    int rc = r->written ? 0 : lr_hit_encode(r);
     if (rc)
         return fail_here(r, rc);
     count_hit(r);
-    set(&h, "content-type", lr_encoder_content_type(r->encoder));
+    set(&h, "content-type", r->stream ? "text/event-stream" : "application/json");
     set_proof(r, &h);
     count(r, 200);
     r->replied = true;

@@ -144,6 +144,7 @@ static int open_stores(struct lr_serve *s, struct lr_err *err)
     };
     LR_TRY(lr_answer_open(&s->answer, &ao, err));
     LR_TRY(lr_raw_open(&s->raw, c->answer_hot_bytes / 4));
+    LR_TRY(lr_replays_open(&s->replays, c->answer_hot_bytes / 4));
     LR_TRY(lr_traces_open(&s->traces, (size_t)c->trace_requests, c->trace_file, err));
     LR_TRY(lr_tally_open(&s->tally));
     LR_TRY(lr_sessions_open(&s->sessions));
@@ -266,6 +267,7 @@ void lr_serve_close(struct lr_serve *s)
     lr_flights_close(s->flights);
     lr_answer_close(s->answer);
     lr_raw_close(s->raw);
+    lr_replays_close(s->replays);
     lr_traces_close(s->traces);
     lr_tally_close(s->tally);
     lr_sessions_close(s->sessions);

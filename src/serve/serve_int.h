@@ -187,6 +187,7 @@ struct lr_serve {
     struct lr_tenants *tenants;
     struct lr_answer *answer;
     struct lr_raw *raw;
+    struct lr_replays *replays;
     struct lr_flights *flights;
     struct lr_net *net;
     struct lr_pool *pool;
@@ -280,7 +281,8 @@ struct lr_req {
     struct lr_embed *embed; /* EMBEDDING only */
 
     /* send */
-    struct lr_encoder *encoder;
+    struct lr_encoder *encoder; /* of a flight */
+    bool written;               /* hit: its body is in out */
     struct lr_buf out; /* encoded, not yet sent */
     size_t out_at;
     struct lr_buf events;
@@ -385,6 +387,13 @@ void lr_keep_store(struct lr_serve *, const struct lr_keep_note *, struct lr_buf
 /* Builds the raw shortcut's note for r, and reads it back. */
 void lr_raw_remember(struct lr_req *r);
 bool lr_raw_recall(struct lr_req *r);
+
+/* replay.c: writes a stored answer; much faster when it has written it in this form before. */
+struct lr_replays;
+int lr_replays_open(struct lr_replays **out, uint64_t bytes_max);
+void lr_replays_close(struct lr_replays *);
+int lr_replay_write(struct lr_replays *, const struct lr_doc *, const struct lr_encoder_opts *,
+                    struct lr_buf *out);
 
 /* probe.c: health probes that are due. */
 void lr_probe_tick(struct lr_serve *s, uint64_t now_ns);
