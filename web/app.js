@@ -213,61 +213,101 @@ function drawTiles(s) {
       `of hits; misses ${micros(s.first_byte_us.miss.p50)}`));
 }
 
-const SERIES = [["hit", "hit", "from the cache"], ["shared", "coalesced", "shared in flight"],
-  ["miss", "miss", "asked upstream"], ["error", "error", "failed"]];
+/* What the chart can show: its stacked parts as [colour, words, value of a column]; side: drawn next to each
+ * other on a logarithmic scale, for values that are orders of magnitude apart. */
+const MEASURES = {
+  requests: { parts: [["hit", "from the cache", (c) => c.hit / c.per],
+    ["shared", "shared in flight", (c) => c.coalesced / c.per],
+    ["miss", "asked upstream", (c) => c.miss / c.per], ["error", "failed", (c) => c.error / c.per]] },
+  rate: { parts: [["hit", "% from the cache", (c) => {
+    const asked = c.hit + c.coalesced + c.miss;
+    return asked ? (100 * c.hit) / asked : 0;
+  }]], top: 100 },
+  tokens: { parts: [["hit", "tokens saved", (c) => c.tokens_saved / c.per]] },
+  money: { parts: [["hit", "money saved", (c) => c.money_saved / c.per]] },
+  seconds: { parts: [["hit", "seconds saved", (c) => c.ms_saved / 1000 / c.per]] },
+  latency: { parts: [["hit", "ms of hits", (c) => (c.hits_timed ? c.hit_us / c.hits_timed / 1000 : 0)],
+    ["miss", "ms of misses", (c) => (c.miss ? c.miss_us / c.miss / 1000 : 0)]], side: true },
+};
+const SUMMED = ["coalesced", "miss", "error", "tokens_saved", "money_saved", "ms_saved"];
 
 /* At most 90 columns: minutes are added up where there are more. */
 function columns(series) {
   const per = Math.ceil(series.length / 90);
   const out = [];
   for (let i = 0; i < series.length; i += per) {
-    const c = { minute: series[i].minute, per, hit: 0, coalesced: 0, miss: 0, error: 0 };
+    const c = { minute: series[i].minute, per, hit: 0, hits_timed: 0, hit_us: 0, miss_us: 0 };
+    for (const k of SUMMED) c[k] = 0;
     for (const m of series.slice(i, i + per)) {
       c.hit += m.hit + m.stale;
-      c.coalesced += m.coalesced;
-      c.miss += m.miss;
-      c.error += m.error;
+      c.hits_timed = c.hit;
+      c.hit_us += m.hit_us * (m.hit + m.stale); /* a mean a minute: weighed by how many */
+      c.miss_us += m.miss_us * m.miss;
+      for (const k of SUMMED) c[k] += m[k];
     }
     out.push(c);
   }
   return out;
 }
 
-function niceTop(n) {
-  for (let base = 1; ; base *= 10)
+function niceTop(n, least) {
+  for (let base = 10 ** Math.floor(Math.log10(Math.max(n, least))); ; base *= 10)
     for (const k of [1, 2, 4, 5, 10])
-      if (k * base >= n && k * base >= 4) return k * base;
+      if (k * base >= n && k * base >= least) return k * base;
+}
+
+function few(v) {
+  return v >= 100 ? compact.format(v) : String(Number(v.toPrecision(2)));
+}
+
+/* Height of a value, 0..1. Logarithmic: from 10 microseconds to the top. */
+function scale(m, top) {
+  if (!m.side) return (v) => v / top;
+  const low = Math.log10(0.01), high = Math.log10(top);
+  return (v) => (v > 0.01 ? (Math.log10(v) - low) / (high - low) : 0);
+}
+
+function drawLegend(m) {
+  $("legend").replaceChildren(...m.parts.map(([cls, words]) =>
+    make("span", {}, make("i", { class: `sw ${cls}` }), words)));
+}
+
+function drawColumn(pic, m, c, x, step, y) {
+  const w = Math.max(step - (step > 5 ? 2 : 0.5), 1), n = m.side ? m.parts.length : 1;
+  let at = 0;
+  m.parts.forEach(([cls, , value], i) => {
+    const v = value(c);
+    if (!v) return;
+    const from = m.side ? y(0) : y(at), to = m.side ? y(v) : y(at + v);
+    pic.append(svg("rect", { class: cls, x: x + (step - w) / 2 + (m.side ? (i * w) / n : 0), y: to,
+      width: w / n, height: Math.max(from - to, 0.5), rx: Math.min(1.5, w / n / 3) }));
+    at += v;
+  });
 }
 
 function drawChart(series) {
-  const box = $("chart");
-  const W = Math.max(box.clientWidth, 260), H = 190, L = 34, B = 22, T = 6;
+  const box = $("chart"), m = MEASURES[$("measure").value];
+  const W = Math.max(box.clientWidth, 260), H = 190, L = 42, B = 22, T = 6;
   const cols = columns(series);
-  const total = (c) => c.hit + c.coalesced + c.miss + c.error;
-  const top = niceTop(Math.max(0, ...cols.map((c) => total(c) / c.per)));
-  const y = (v) => T + (H - T - B) * (1 - v / top);
+  const sum = (c) => m.parts.reduce((a, p) => (m.side ? Math.max(a, p[2](c)) : a + p[2](c)), 0);
+  const top = m.top || niceTop(Math.max(0, ...cols.map(sum)), m === MEASURES.requests ? 4 : 1e-6);
+  const part = scale(m, top), y = (v) => T + (H - T - B) * (1 - part(v));
   const step = (W - L) / cols.length;
-  const sum = (k) => cols.reduce((a, c) => a + c[k], 0);
+  const label = $("measure").selectedOptions[0].textContent;
+  const busy = cols.filter(sum);
   const pic = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img",
-    "aria-label": `Over ${series.length} minutes: ${SERIES.map((s) => `${sum(s[1])} ${s[2]}`).join(", ")}` });
-  for (const v of [0, top / 2, top]) {
+    "aria-label": `${label}, ${series.length} minutes. ` + m.parts.map(([, words, value]) =>
+      `${words}: ${few(Math.max(0, ...cols.map(value)))} at most`).join("; ") });
+  for (const v of m.side ? [0.01, Math.sqrt(0.01 * top), top] : [0, top / 2, top]) {
     pic.append(svg("line", { class: "grid", x1: L, x2: W, y1: y(v), y2: y(v) }));
-    pic.append(svg("text", { x: L - 6, y: y(v) + 4, "text-anchor": "end" }, compact.format(v)));
+    pic.append(svg("text", { x: L - 6, y: y(v) + 4, "text-anchor": "end" }, few(v)));
   }
   cols.forEach((c, i) => {
-    const x = L + i * step, w = Math.max(step - (step > 5 ? 2 : 0.5), 1);
-    let at = 0;
-    for (const [cls, key] of SERIES) {
-      const v = c[key] / c.per;
-      if (!v) continue;
-      const h = y(at) - y(at + v);
-      pic.append(svg("rect", { class: cls, x: x + (step - w) / 2, y: y(at + v), width: w,
-        height: Math.max(h, 0.5), rx: Math.min(1.5, w / 3) }));
-      at += v;
-    }
+    const x = L + i * step;
+    drawColumn(pic, m, c, x, step, y);
     const hover = svg("rect", { class: "hover", x, y: T, width: step, height: H - T - B });
     hover.append(svg("title", {}, `${clock(c.minute * 60000).slice(0, 5)}  ` +
-      SERIES.map((s) => `${c[s[1]]} ${s[2]}`).join(", ")));
+      m.parts.map(([, words, value]) => `${few(value(c))} ${words}`).join(", ")));
     pic.append(hover);
   });
   const marks = W < 500 ? 3 : 6;
@@ -277,8 +317,9 @@ function drawChart(series) {
     pic.append(svg("text", { x: L + ((W - L) * i) / marks, y: H - 5, "text-anchor": anchor },
       clock(c.minute * 60000).slice(0, 5)));
   }
+  drawLegend(m);
   box.replaceChildren(pic);
-  if (!cols.some(total)) box.append(make("div", { class: "empty" }, "No requests in this time."));
+  if (!busy.length) box.append(make("div", { class: "empty" }, "Nothing in this time."));
 }
 
 function drawReasons(reasons) {
@@ -651,6 +692,7 @@ function wire() {
   $("gate-form").addEventListener("submit", signIn);
   $("sign-out").addEventListener("click", signOut);
   $("span").addEventListener("change", refresh);
+  $("measure").addEventListener("change", () => { if (state.stats) drawChart(state.stats.series); });
   $("find-form").addEventListener("submit", (ev) => {
     ev.preventDefault();
     if ($("find-id").value.trim()) explain($("find-id").value.trim());

@@ -116,6 +116,10 @@ fact "the hit rate is told" true "document.querySelector('#tiles .value').textCo
 fact "the chart is drawn" true "$(count '#chart svg rect.hit')>0"
 fact "the chart says itself in words" true \
     "document.querySelector('#chart svg').getAttribute('aria-label').includes('from the cache')"
+for m in rate tokens seconds latency; do
+    run "document.getElementById('measure').value='$m';document.getElementById('measure').dispatchEvent(new Event('change'))"
+    fact "the chart shows $m" true "$(count '#chart svg rect.hit')>0&&$(count '#legend .sw')>0"
+done
 fact "reasons have bars" true "$(count '#reasons .bar')>0"
 fact "an empty house of upstreams says so" 1 "$(count '#ups td.none')"
 fact "every control has a name" 0 "[...document.querySelectorAll('button,input,select,textarea')].filter(e =>
