@@ -116,7 +116,7 @@ fact "the hit rate is told" true "document.querySelector('#tiles .value').textCo
 fact "the chart is drawn" true "$(count '#chart svg rect.hit')>0"
 fact "the chart says itself in words" true \
     "document.querySelector('#chart svg').getAttribute('aria-label').includes('from the cache')"
-for m in rate tokens seconds latency; do
+for m in rate tokens latency; do
     run "document.getElementById('measure').value='$m';document.getElementById('measure').dispatchEvent(new Event('change'))"
     fact "the chart shows $m" true "$(count '#chart svg rect.hit')>0&&$(count '#legend .sw')>0"
 done
