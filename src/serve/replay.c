@@ -173,20 +173,21 @@ static struct lr_encoder_opts other_opts(const struct lr_encoder_opts *o)
 
 /* ---- making and using a stencil ---- */
 
-/* Messages tells input tokens in its first event, and a stored log has them in one of its last:
- * START and USAGE go first, and START is cut off *log. */
+/* Messages tells input tokens in its first event, and a stored log has them in one of its last: the
+ * head of the log (START, extras of the answer) and USAGE go first; the head is cut off *log. */
 static int usage_first(struct lr_encoder *enc, struct lr_str *log, struct lr_buf *out)
 {
-    struct lr_event start, ev = {.type = 0};
+    struct lr_event ev;
     struct lr_str rest = *log;
-    int rc = lr_event_next(&rest, &start);
-    LR_FAIL_IF(rc != 1, rc ? rc : LR_ECORRUPT);
-    *log = rest;
-    while (ev.type != LR_EV_USAGE && (rc = lr_event_next(&rest, &ev)) == 1)
-        ;
-    LR_FAIL_IF(rc < 0, rc);
-    LR_TRY(lr_encoder_event(enc, &start, out));
-    return ev.type == LR_EV_USAGE ? lr_encoder_event(enc, &ev, out) : 0;
+    int rc;
+    while ((rc = lr_event_next(&rest, &ev)) == 1 &&
+           (ev.type == LR_EV_START || (ev.type == LR_EV_EXTRA && ev.sub == LR_SCOPE_TOP))) {
+        LR_TRY(lr_encoder_event(enc, &ev, out));
+        *log = rest;
+    }
+    while (rc == 1 && ev.type != LR_EV_USAGE)
+        rc = lr_event_next(&rest, &ev);
+    return rc == 1 ? lr_encoder_event(enc, &ev, out) : rc;
 }
 
 static int encode(const struct lr_encoder_opts *o, struct lr_str log, struct lr_buf *out)

@@ -66,7 +66,7 @@ static void set_lines(struct lr_req *r, struct header_set *h)
 static void set_cors(struct lr_req *r, struct header_set *h)
 {
     struct lr_str origin = lr_conn_header(r->conn, "origin");
-    if (!origin.n)
+    if (!origin.n || !lr_guard_origin(r->conf, origin, lr_conn_header(r->conn, "host")))
         return;
     set(h, "access-control-allow-origin", lr_arena_strz(&r->arena, origin));
     set(h, "vary", "origin");
