@@ -181,7 +181,7 @@ void lr_answer_stats(struct lr_answer *, struct lr_answer_stats *out);
 struct lr_raw;
 int lr_raw_open(struct lr_raw **out, uint64_t bytes_max);
 void lr_raw_close(struct lr_raw *);
-#define LR_RAW_NOTE_MAX 256
+#define LR_RAW_NOTE_MAX 1024
 struct lr_raw_hit {
     struct lr_digest key;
     uint8_t note[LR_RAW_NOTE_MAX];

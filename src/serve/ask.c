@@ -15,6 +15,8 @@ struct note {
     uint16_t n;
     uint8_t stream, include_usage, may_store, may_serve;
     char model[64];
+    uint64_t text_bytes, n_blocks;
+    uint64_t blocks[LR_KEY_BLOCKS_MAX]; /* n_blocks of them are stored: for traces */
 };
 _Static_assert(sizeof(struct note) <= LR_RAW_NOTE_MAX, "the raw note must fit");
 
@@ -27,10 +29,15 @@ void lr_raw_remember(struct lr_req *r)
         .include_usage = r->include_usage,
         .may_store = r->may_store,
         .may_serve = r->may_serve,
+        .text_bytes = r->key.text_bytes,
+        .n_blocks = r->key.n_blocks,
     };
     memcpy(note.model, r->rec->model, sizeof note.model);
-    struct lr_raw_hit hit = {.key = r->key.exact, .note_len = sizeof note};
-    memcpy(hit.note, &note, sizeof note);
+    memcpy(note.blocks, r->key.blocks, r->key.n_blocks * sizeof note.blocks[0]);
+    struct lr_raw_hit hit;
+    hit.key = r->key.exact;
+    hit.note_len = offsetof(struct note, blocks) + r->key.n_blocks * sizeof note.blocks[0];
+    memcpy(hit.note, &note, hit.note_len);
     lr_raw_put(r->serve->raw, r->raw_prefix, lr_buf_str(&r->body), &hit);
 }
 
@@ -42,8 +49,11 @@ bool lr_raw_recall(struct lr_req *r)
     if (!lr_raw_get(r->serve->raw, r->raw_prefix, lr_buf_str(&r->body), &hit))
         return false;
     struct note note;
-    memcpy(&note, hit.note, sizeof note);
+    memcpy(&note, hit.note, hit.note_len);
     r->key.exact = hit.key;
+    r->key.text_bytes = note.text_bytes;
+    r->key.n_blocks = note.n_blocks;
+    memcpy(r->key.blocks, note.blocks, note.n_blocks * sizeof note.blocks[0]);
     r->ask_max_tokens = note.max_tokens;
     r->ask_n = note.n;
     r->stream = note.stream;

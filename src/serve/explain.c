@@ -268,40 +268,6 @@ void lr_verb_requests(struct lr_req *r)
     lr_free(v);
 }
 
-/* The slot of a key in an open-addressed table of indexes (plus one; 0 = free) into v. */
-static uint32_t *slot_of(uint32_t *slots, size_t cap, const struct lr_record *v,
-                         const struct lr_digest *key)
-{
-    size_t i = lr_le64(key->b) & (cap - 1);
-    while (slots[i] && !lr_digest_eq(&v[slots[i] - 1].key, key))
-        i = (i + 1) & (cap - 1);
-    return &slots[i];
-}
-
-/* A request that the raw shortcut answered was not taken apart: it gets what a twin with the same
- * key has. */
-static int fill_blocks(struct lr_record *v, size_t n)
-{
-    size_t cap = 16;
-    while (cap < 2 * n)
-        cap *= 2;
-    uint32_t *slots = lr_calloc(cap, sizeof *slots);
-    LR_FAIL_IF(!slots, LR_ENOMEM);
-    for (size_t i = 0; i < n; i++)
-        if (v[i].keyed && v[i].n_blocks)
-            *slot_of(slots, cap, v, &v[i].key) = (uint32_t)i + 1;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t at = v[i].keyed && !v[i].n_blocks ? *slot_of(slots, cap, v, &v[i].key) : 0;
-        if (!at)
-            continue;
-        v[i].n_blocks = v[at - 1].n_blocks;
-        v[i].text_bytes = v[at - 1].text_bytes;
-        memcpy(v[i].blocks, v[at - 1].blocks, sizeof v[i].blocks);
-    }
-    lr_free(slots);
-    return 0;
-}
-
 /* Oldest first, as a trace file has them. */
 void lr_verb_trace(struct lr_req *r)
 {
@@ -309,11 +275,6 @@ void lr_verb_trace(struct lr_req *r)
     struct lr_record *v = recent(r, TRACE_MAX, TRACE_MAX, &n);
     if (!v)
         return;
-    if (fill_blocks(v, n)) {
-        lr_free(v);
-        lr_admin_fail(r, 503, "out_of_memory", "no memory for the trace");
-        return;
-    }
     r->admin.type = "application/jsonl";
     while (n > 0 && lr_trace_line(&v[n - 1], &r->out) == 0)
         n--;

@@ -265,18 +265,14 @@ static void record(struct lr_req *r)
         rec->money_spent = lr_price_of(lr_conf_price(r->conf, lr_strz(rec->model)), &r->usage);
     if (!rec->reason[0])
         (void)snprintf(rec->reason, sizeof rec->reason, "%s", r->reason); /* cut to fit */
-    if (!r->raw_hit) {
-        rec->text_bytes = r->key.text_bytes;
-        rec->n_blocks = r->key.n_blocks;
-        memcpy(rec->blocks, r->key.blocks, r->key.n_blocks * sizeof rec->blocks[0]);
-        rec->n_members = 0;
-        if (r->key.n_members) {
-            rec->members = lr_calloc(r->key.n_members, sizeof *rec->members);
-            if (rec->members) {
-                rec->n_members = r->key.n_members;
-                memcpy(rec->members, r->key.members, rec->n_members * sizeof *rec->members);
-            }
-        }
+    rec->text_bytes = r->key.text_bytes;
+    rec->n_blocks = r->key.n_blocks;
+    memcpy(rec->blocks, r->key.blocks, r->key.n_blocks * sizeof rec->blocks[0]);
+    /* A raw hit has none: explain finds them in an earlier record of the same key. */
+    rec->members = r->key.n_members ? lr_calloc(r->key.n_members, sizeof *rec->members) : NULL;
+    if (rec->members) {
+        rec->n_members = r->key.n_members;
+        memcpy(rec->members, r->key.members, rec->n_members * sizeof *rec->members);
     }
     lr_tally_add(r->serve->tally, rec);
     lr_traces_add(r->serve->traces, rec);
