@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * engine/engine_int.h - what the files of engine/ share.
+ *
+ *   forward.c  (one step)     uses  attn.c  model.c  team.c
+ *   seq.c, engine.c           use   rows.c  forward.c
+ *   rows.c, rows_save.c       use   page.c
+ *   random.c                  nn/ only
+ */
+#ifndef LR_ENGINE_ENGINE_INT_H
+#define LR_ENGINE_ENGINE_INT_H
+
+#include "engine/engine.h"
+
+#include <assert.h>
+#include <math.h>
+
+#define MIN_OF(a, b) ((a) < (b) ? (a) : (b))
+#define PAGE_ROWS LR_ENGINE_PAGE_ROWS
+
+/* ---- model.c ---- */
+
+struct layer {
+    struct lr_kern_rows wq, wk, wv, wo, gate, up, down; /* of the file */
+    /* Owned; NULL where the model has none. */
+    float *attn_norm, *ffn_norm;   /* (n_embd) */
+    float *bq, *bk, *bv, *bo;      /* (n_head * d_head), (n_kv * d_head) twice, (n_embd) */
+    float *q_norm, *k_norm;        /* (d_head) */
+};
+
+struct lr_engine_model {
+    struct lr_engine_shape shape;
+    struct lr_nn_gguf *file;
+    struct lr_kern_rope rope;
+    float *rope_factors;           /* owned or NULL */
+    struct lr_kern_rows embd, output;
+    float *out_norm;               /* (n_embd) */
+    struct layer *layers;          /* (n_layer) */
+    uint64_t bytes_weights;
+};
+
+/* ---- page.c: the arena ---- */
+
+/* Pages start at multiples of a granule and are whole numbers of them. */
+#define GRANULE 512u
+
+struct arena {
+    char *base;
+    uint64_t granules;          /* of the arena */
+    uint64_t used;              /* granules in pages */
+    uint64_t promised;          /* granules of admitted sequences, not in pages yet */
+    uint64_t warm;              /* free granules that may still be resident */
+    uint64_t *used_map, *warm_map; /* a bit a granule */
+    uint64_t cursor;            /* where the next search without a hint begins */
+};
+
+int lr_engine_arena_open(struct arena *a, uint64_t bytes);
+void lr_engine_arena_close(struct arena *a);
+/* n granules in a row, at `hint` if they are free there (0: no wish). NULL: none. */
+void *lr_engine_arena_take(struct arena *a, uint32_t n, const void *hint);
+void lr_engine_arena_give(struct arena *a, void *p, uint32_t n);
+/* Gives warm memory back to the system, all of it. */
+void lr_engine_arena_trim(struct arena *a);
+
+/* ---- rows.c ---- */
+
+/* How a codec lies in a page. */
+struct layout {
+    const struct lr_engine_codec *codec;
+    size_t k_bytes, v_bytes; /* of a row */
+    size_t k_off, v_off;     /* in the page */
+    uint32_t granules;       /* of a page */
+};
+
+/* head (64 bytes) | row[32] | 32 keys | 32 values */
+struct page {
+    uint32_t refs;             /* tables that hold it; > 1: read only */
+    int32_t pos_min, pos_max;  /* bounds of its rows' positions; may be wider than they are */
+    bool biased;               /* some row may have a bias */
+    char pad[51];
+    struct lr_engine_row row[PAGE_ROWS];
+};
+_Static_assert(sizeof(struct lr_engine_row) == 12, "rows of 12 bytes");
+_Static_assert(sizeof(struct page) == 448, "keys begin at a cache line");
+
+/* Rows i of a table lie in page i / PAGE_ROWS: all pages but the last are full. */
+struct table {
+    struct page **page; /* owned array */
+    uint32_t n_pages, cap;
+    uint32_t n; /* rows */
+};
+
+struct lr_engine_seq {
+    struct lr_engine *e;
+    struct layout lay;
+    struct table *tables;    /* (n_layer * n_kv) */
+    uint32_t len;            /* next position */
+    uint32_t tokens_max;     /* promised */
+    uint64_t held;           /* pages of its tables, in granules */
+    uint64_t copies;         /* copy reserve, in granules */
+    uint64_t promised;       /* its part of the arena's */
+    struct lr_engine_seq *next, *prev; /* of the engine */
+    bool stepping;           /* in the step under way */
+};
+
+static inline void *page_k(const struct layout *l, const struct page *p, size_t i)
+{
+    return (char *)(uintptr_t)p + l->k_off + i * l->k_bytes;
+}
+static inline void *page_v(const struct layout *l, const struct page *p, size_t i)
+{
+    return (char *)(uintptr_t)p + l->v_off + i * l->v_bytes;
+}
+static inline struct table *table_of(const struct lr_engine_seq *s, uint32_t layer, uint32_t head);
+
+/* LR_EINVAL when rows of d elements cannot have the codec. */
+int lr_engine_layout(const struct lr_engine_codec *c, uint32_t d, struct layout *out);
+/* Granules that n rows in each of the tables need. */
+uint64_t lr_engine_rows_need(const struct lr_engine_seq *s, uint64_t n);
+/* Recomputes what s is promised. LR_EOVER, nothing changed, when the arena cannot. */
+int lr_engine_rows_promise(struct lr_engine_seq *s, uint32_t tokens_max, uint64_t copies);
+/* Room for n more rows in every table, last pages made its own; then the rows are there, for positions
+ * len .. len + n, their keys and values still to be written. LR_EOVER, LR_ENOMEM: nothing changed but
+ * copies of pages. */
+int lr_engine_rows_append(struct lr_engine_seq *s, uint32_t n);
+/* Encodes row i's key, value. x may be changed (hooks). From any thread, one thread a row. */
+void lr_engine_rows_put_k(const struct lr_engine_seq *s, const struct table *t, size_t i, float *k);
+void lr_engine_rows_put_v(const struct lr_engine_seq *s, const struct table *t, size_t i, float *v);
+/* Shares all of src's pages with dst, which is empty. */
+int lr_engine_rows_share(struct lr_engine_seq *dst, struct lr_engine_seq *src);
+/* Frees all rows of all tables. */
+void lr_engine_rows_clear(struct lr_engine_seq *s);
+/* Leaves the first n rows. */
+void lr_engine_rows_cut(struct lr_engine_seq *s, struct table *t, uint32_t n);
+/* Makes a table of n empty rows in place of an empty one; the caller fills them and calls summarise. */
+int lr_engine_rows_make(struct lr_engine_seq *s, struct table *t, uint32_t n);
+void lr_engine_page_summarise(struct page *p, uint32_t n);
+
+/* ---- team.c: compute threads ---- */
+
+/* All threads run fn(arg, i), i = 0 (the caller) .. n - 1, and meet at sync(). */
+struct team;
+int lr_engine_team_open(struct team **out, unsigned n);
+void lr_engine_team_close(struct team *t);
+void lr_engine_team_run(struct team *t, void (*fn)(void *arg, unsigned i), void *arg);
+/* A barrier within fn; the last one to arrive resets the counter behind take. */
+void lr_engine_team_sync(struct team *t);
+/* The next piece of work since the last sync: 0, 1, 2, .. */
+size_t lr_engine_team_take(struct team *t);
+
+/* ---- attn.c ---- */
+
+#define PIECE_ROWS 256u   /* rows of one softmax piece: a cut place */
+#define SPAN_ROWS 1024u   /* rows that are summed on their own and then joined: the other */
+#define BLOCK_QUERIES 64u /* queries (tokens times heads of a group) side by side */
+
+struct attn_scratch { /* of one thread */
+    void *kern;       /* LR_KERN_SCRATCH */
+    float *q;         /* (BLOCK_QUERIES or a group, d_head) */
+    float *score;     /* (those, PIECE_ROWS) */
+    float *o;         /* (those, d_head), of a span */
+    float *value;     /* (PAGE_ROWS, d_head) decoded */
+    struct lr_kern_softmax *soft; /* (those), of a span */
+};
+
+/* Partial sums: what a query has seen so far. */
+struct attn_sum {
+    struct lr_kern_softmax *soft; /* (queries) */
+    float *o;                     /* (queries, d) not yet divided */
+};
+
+/* Queries of n_tok tokens with one KV head: rows [span * SPAN_ROWS ..) of the table. */
+struct attn_job {
+    const struct layout *lay;
+    const struct table *table;
+    uint32_t d, group;   /* elements of a head, query heads of the KV head */
+    uint32_t n_tok;      /* n_tok * group <= BLOCK_QUERIES or n_tok == 1 */
+    const float *q;      /* token t's heads at q + t * q_stride, d apart */
+    size_t q_stride;
+    int32_t pos;         /* of token 0; the others follow */
+    struct attn_scratch *scratch;
+};
+/* Gathers and scales the queries into scratch->q, once a job. */
+void lr_engine_attn_queries(const struct attn_job *j);
+/* One span: s is overwritten. */
+void lr_engine_attn_span(const struct attn_job *j, uint32_t span, struct attn_sum s);
+/* into = into joined with s, for n queries. */
+void lr_engine_attn_join(struct attn_sum into, struct attn_sum s, uint32_t n, uint32_t d);
+/* Divides and scatters: out + t * stride, heads d apart; lse (may be NULL) at lse + t * lse_stride. */
+void lr_engine_attn_finish(const struct attn_job *j, struct attn_sum s, float *out, size_t stride,
+                           float *lse, size_t lse_stride);
+static inline uint32_t attn_spans(const struct table *t)
+{
+    return (t->n + SPAN_ROWS - 1) / SPAN_ROWS;
+}
+/* exp(logit - lse) of the job's queries (in scratch->q) on all rows: p + query * stride. */
+void lr_engine_attn_weights(const struct attn_job *j, const float *lse, size_t lse_stride, float *p,
+                            size_t stride);
+
+/* ---- tap.c ---- */
+
+struct lr_engine_tap_store; /* copies that a tap needs beyond the layer's buffers */
+int lr_engine_tap_open(struct lr_engine_tap_store **out, const struct lr_engine_work *w);
+void lr_engine_tap_close(struct lr_engine_tap_store *s);
+/* One token (counted from the feed's first), before RoPE. From compute threads. */
+void lr_engine_tap_pre(struct lr_engine_tap_store *s, const struct lr_engine_shape *h,
+                       uint32_t token, const float *q, const float *k);
+/* Computes what was asked for and calls the tap. first: the feed's first token in the step. */
+int lr_engine_tap_show(struct lr_engine *e, const struct lr_engine_work *w,
+                       const struct lr_engine_tap_store *s, uint32_t layer, uint32_t first,
+                       int32_t pos);
+
+/* ---- engine.c ---- */
+
+struct scratch { /* activations of a step, (tokens, ...) */
+    float *x, *xn, *q, *k, *v, *att, *gate, *up, *tmp, *angles;
+    float *lse;              /* (tokens, n_head) */
+    float *part;             /* partial sums of split attention */
+    struct lr_kern_softmax *part_soft;
+    size_t part_max;         /* spans of one (token, query head) that fit */
+    struct attn_scratch *thread; /* (threads) */
+    void *block;             /* everything above is in here */
+};
+
+struct lr_engine {
+    const struct lr_engine_model *m;
+    const struct lr_kern *k;
+    const struct lr_engine_codec *codec;
+    struct team *team;
+    unsigned threads;
+    struct arena arena;
+    struct scratch s;
+    struct lr_engine_seq *seqs;
+};
+
+/* Of the buffers that lr_engine_open makes for so many threads (0: 1). */
+uint64_t lr_engine_scratch_bytes(const struct lr_engine_model *m, unsigned threads);
+
+static inline struct table *table_of(const struct lr_engine_seq *s, uint32_t layer, uint32_t head)
+{
+    return &s->tables[(size_t)layer * s->e->m->shape.n_kv + head];
+}
+
+#endif

@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * engine/forward.c - one step: some tokens of some sequences through all layers, on all threads.
+ *
+ *   owner    check, find room for all rows, angles      everything that can fail is before the threads
+ *   threads  embed
+ *            per layer  norm > q k v > rope, store > attention (> join) > [taps] > out > norm
+ *                       > gate up > down
+ *            norm > logits
+ *
+ * All threads run the same function (walk) and meet between phases; within one they take pieces by
+ * counter. Tokens of all sequences lie in one matrix, so that a matrix product reads each weight once
+ * for all of them; attention alone looks at sequences one by one.
+ *
+ *   token    0 .. 255            256            257 ..
+ *            prompt of A, tile   B decodes      C decodes
+ *
+ * A token's result depends on its own row of x and its own table: products of kern/ give each (row,
+ * token) the same bits in every company, norms and activations work on one row, attention has fixed
+ * cuts (attn.c). Hence batched = alone and chunked = whole, with no special path for either.
+ *
+ * Rows are appended to all layers before the first one runs (so that no later layer can fail for want
+ * of room), and filled layer by layer: the new rows of a table are its last n, whatever a policy evicted
+ * from it before. When a tap's callback fails or the file was damaged the new rows are dropped again.
+ */
+#include "engine/engine_int.h"
+
+#define MUL_TOKENS 256u /* of one product: its block of x stays in the second-level cache */
+#define MUL_ROWS 32u    /* chunks of weights are multiples: kern/'s bands */
+
+struct part { /* a sequence's tokens in the matrix */
+    const struct lr_engine_work *w;
+    uint32_t first; /* token */
+    int32_t pos;    /* of it */
+    struct lr_engine_tap_store *store; /* NULL without a tap */
+};
+
+struct run {
+    struct lr_engine *e;
+    const struct lr_engine_work *work;
+    struct part part[LR_ENGINE_SEQS];
+    size_t n_part;
+    uint32_t n_tok, n_out; /* tokens, tokens with logits */
+    bool want_lse;         /* some tap reads it */
+    uint32_t layer;
+    int rc;                /* written by thread 0 between meetings */
+};
+
+/* ---- pieces of work ---- */
+
+/* Runs `body` for index i in [0, n), pieces handed out by the team's counter. */
+#define TAKE(team, i, n) for (size_t i; (i = lr_engine_team_take(team)) < (n);)
+
+struct product {
+    const struct lr_kern_rows *w;
+    const float *bias; /* or NULL */
+    float *out;        /* (tokens, w->n) */
+};
+
+static size_t chunk_rows(const struct run *r, size_t rows)
+{
+    size_t n = rows / (r->e->threads * 4u) + 1;
+    n = (n + MUL_ROWS - 1) / MUL_ROWS * MUL_ROWS;
+    return r->e->threads == 1 ? rows : n;
+}
+
+/* Rows [at, at + n) of w with all tokens. */
+static void mul_rows(const struct run *r, unsigned ith, const struct product *p, const float *x,
+                     size_t k, size_t at, size_t n)
+{
+    struct lr_kern_rows w = *p->w;
+    w.p = (const char *)w.p + at * w.stride;
+    w.n = n;
+    for (uint32_t t = 0; t < r->n_tok; t += MUL_TOKENS)
+        r->e->k->mul(&w, k, x + t * k, k, MIN_OF(MUL_TOKENS, r->n_tok - t),
+                     p->out + t * p->w->n + at, p->w->n, r->e->s.thread[ith].kern);
+    for (uint32_t t = 0; p->bias && t < r->n_tok; t++)
+        r->e->k->add(p->out + t * p->w->n + at, p->bias + at, n);
+}
+
+static void project(const struct run *r, unsigned ith, const struct product *p, size_t n_products,
+                    const float *x, size_t k)
+{
+    size_t rows = 0, chunks = 0, end[3] = {0};
+    for (size_t i = 0; i < n_products; i++)
+        rows += p[i].w->n;
+    size_t chunk = chunk_rows(r, rows);
+    for (size_t i = 0; i < n_products; i++)
+        end[i] = chunks += (p[i].w->n + chunk - 1) / chunk;
+    TAKE(r->e->team, c, chunks)
+    {
+        size_t i = 0;
+        while (c >= end[i])
+            i++;
+        size_t at = (c - (i ? end[i - 1] : 0)) * chunk;
+        mul_rows(r, ith, &p[i], x, k, at, MIN_OF(chunk, p[i].w->n - at));
+    }
+}
+
+/* x += product. */
+static void project_onto(const struct run *r, unsigned ith, const struct product *p, const float *x,
+                         size_t k)
+{
+    size_t chunk = chunk_rows(r, p->w->n), chunks = (p->w->n + chunk - 1) / chunk;
+    TAKE(r->e->team, c, chunks)
+    {
+        size_t at = c * chunk, n = MIN_OF(chunk, p->w->n - at);
+        mul_rows(r, ith, p, x, k, at, n);
+        for (uint32_t t = 0; t < r->n_tok; t++)
+            r->e->k->add(r->e->s.x + t * p->w->n + at, p->out + t * p->w->n + at, n);
+    }
+}
+
+static void norm_rows(const struct run *r, float *out, const float *x, const float *weight)
+{
+    uint32_t d = r->e->m->shape.n_embd;
+    TAKE(r->e->team, c, (r->n_tok + 7) / 8)
+    for (size_t t = 8 * c; t < MIN_OF(r->n_tok, 8 * c + 8); t++)
+        r->e->k->rmsnorm(out + t * d, x + t * d, weight, d, r->e->m->shape.eps);
+}
+
+static void embed_rows(const struct run *r)
+{
+    const struct lr_kern_rows *w = &r->e->m->embd;
+    uint32_t d = r->e->m->shape.n_embd;
+    TAKE(r->e->team, i, r->n_part)
+    {
+        const struct part *p = &r->part[i];
+        for (uint32_t t = 0; t < p->w->n; t++)
+            r->e->k->decode(w->type, r->e->s.x + (size_t)(p->first + t) * d,
+                            (const char *)w->p + p->w->tokens[t] * w->stride, d);
+    }
+}
+
+/* ---- keys and values ---- */
+
+static const struct part *part_of(const struct run *r, uint32_t token)
+{
+    size_t lo = 0, hi = r->n_part; /* the last part that begins at token or before */
+    while (hi - lo > 1) {
+        size_t mid = (lo + hi) / 2;
+        *(r->part[mid].first <= token ? &lo : &hi) = mid;
+    }
+    return &r->part[lo];
+}
+
+/* Norms, rotation, and the token's rows. */
+static void store_token(const struct run *r, uint32_t token)
+{
+    const struct lr_engine_shape *h = &r->e->m->shape;
+    const struct layer *l = &r->e->m->layers[r->layer];
+    const struct lr_kern *k = r->e->k;
+    uint32_t d = h->d_head;
+    float *q = r->e->s.q + (size_t)token * h->n_head * d;
+    float *key = r->e->s.k + (size_t)token * h->n_kv * d;
+    float *value = r->e->s.v + (size_t)token * h->n_kv * d;
+    const float *angles = r->e->s.angles + (size_t)token * h->n_rot;
+    const struct part *p = part_of(r, token);
+    for (uint32_t i = 0; l->q_norm && i < h->n_head; i++)
+        k->rmsnorm(q + i * d, q + i * d, l->q_norm, d, h->eps);
+    for (uint32_t i = 0; l->k_norm && i < h->n_kv; i++)
+        k->rmsnorm(key + i * d, key + i * d, l->k_norm, d, h->eps);
+    if (p->store)
+        lr_engine_tap_pre(p->store, h, token - p->first, q, key);
+    k->rope(q, h->n_head, d, h->n_rot, h->interleaved, angles);
+    k->rope(key, h->n_kv, d, h->n_rot, h->interleaved, angles);
+    for (uint32_t i = 0; i < h->n_kv; i++) {
+        const struct table *t = table_of(p->w->seq, r->layer, i);
+        size_t row = t->n - p->w->n + (token - p->first);
+        lr_engine_rows_put_k(p->w->seq, t, row, key + i * d);
+        lr_engine_rows_put_v(p->w->seq, t, row, value + i * d);
+    }
+}
+
+static void store_rows(const struct run *r)
+{
+    TAKE(r->e->team, c, (r->n_tok + 7) / 8)
+    for (size_t t = 8 * c; t < MIN_OF(r->n_tok, 8 * c + 8); t++)
+        store_token(r, (uint32_t)t);
+}
+
+/* ---- attention ---- */
+
+/* Tokens of a block: with the heads of a group at most BLOCK_QUERIES. */
+static uint32_t block_tokens(const struct lr_engine_shape *h)
+{
+    uint32_t group = h->n_head / h->n_kv;
+    return group < BLOCK_QUERIES ? BLOCK_QUERIES / group : 1;
+}
+
+static size_t blocks_of(const struct run *r, const struct part *p)
+{
+    uint32_t b = block_tokens(&r->e->m->shape);
+    return (p->w->n + b - 1) / b;
+}
+
+/* Block number i of all (sequence, KV head, block): the last blocks of a sequence first, for they are
+ * the longest. Returns the first token. */
+static uint32_t find_job(const struct run *r, unsigned ith, size_t i, struct attn_job *j,
+                         uint32_t *head)
+{
+    const struct lr_engine_shape *h = &r->e->m->shape;
+    const struct part *p = r->part;
+    for (; i >= blocks_of(r, p) * h->n_kv; p++)
+        i -= blocks_of(r, p) * h->n_kv;
+    size_t block = blocks_of(r, p) - 1 - i / h->n_kv;
+    uint32_t at = (uint32_t)block * block_tokens(h);
+    *head = (uint32_t)(i % h->n_kv);
+    *j = (struct attn_job){.lay = &p->w->seq->lay,
+                           .table = table_of(p->w->seq, r->layer, *head),
+                           .d = h->d_head,
+                           .group = h->n_head / h->n_kv,
+                           .n_tok = MIN_OF(block_tokens(h), p->w->n - at),
+                           .q_stride = (size_t)h->n_head * h->d_head,
+                           .pos = p->pos + (int32_t)at,
+                           .scratch = &r->e->s.thread[ith]};
+    uint32_t token = p->first + at;
+    j->q = r->e->s.q + token * j->q_stride + (size_t)*head * j->group * j->d;
+    return token;
+}
+
+static size_t count_jobs(const struct run *r)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->n_part; i++)
+        n += blocks_of(r, &r->part[i]) * r->e->m->shape.n_kv;
+    return n;
+}
+
+static void finish_job(const struct run *r, const struct attn_job *j, uint32_t token, uint32_t head,
+                       struct attn_sum s)
+{
+    uint32_t n_head = r->e->m->shape.n_head;
+    size_t at = (size_t)token * n_head + (size_t)head * j->group;
+    lr_engine_attn_finish(j, s, r->e->s.att + at * j->d, j->q_stride,
+                          r->want_lse ? r->e->s.lse + at : NULL, n_head);
+}
+
+static void attend_whole(const struct run *r, unsigned ith, size_t i)
+{
+    struct attn_job j;
+    uint32_t head, token = find_job(r, ith, i, &j, &head), nq = j.n_tok * j.group;
+    struct attn_scratch *a = j.scratch;
+    struct attn_sum all = {a->soft, a->o}, one = {a->soft + nq, a->o + (size_t)nq * j.d};
+    lr_engine_attn_queries(&j);
+    lr_engine_attn_span(&j, 0, all);
+    for (uint32_t span = 1; span < attn_spans(j.table); span++) {
+        lr_engine_attn_span(&j, span, one);
+        lr_engine_attn_join(all, one, nq, j.d);
+    }
+    finish_job(r, &j, token, head, all);
+}
+
+/* Splitting: job i's spans are numbers first .. of the step's; their sums lie in scratch.part. Returns
+ * the number of all spans, 0 when splitting is not worth it or has no room. */
+static size_t count_spans(const struct run *r, size_t jobs)
+{
+    size_t spans = 0;
+    uint32_t group = r->e->m->shape.n_head / r->e->m->shape.n_kv;
+    if (r->e->threads == 1 || jobs >= 8u * r->e->threads || r->n_tok > r->n_part)
+        return 0;
+    for (size_t i = 0; i < jobs; i++) {
+        struct attn_job j;
+        uint32_t head;
+        find_job(r, 0, i, &j, &head);
+        spans += attn_spans(j.table);
+    }
+    return spans > jobs && spans * group <= r->e->s.part_max ? spans : 0;
+}
+
+static struct attn_sum part_sum(const struct run *r, const struct attn_job *j, size_t number)
+{
+    const struct scratch *s = &r->e->s;
+    return (struct attn_sum){s->part_soft + number * j->group,
+                             s->part + number * j->group * j->d};
+}
+
+static void attend_split(const struct run *r, unsigned ith, size_t jobs, size_t spans)
+{
+    struct attn_job j;
+    uint32_t head;
+    TAKE(r->e->team, number, spans)
+    {
+        size_t i = 0, left = number;
+        for (find_job(r, ith, 0, &j, &head); left >= attn_spans(j.table);) {
+            left -= attn_spans(j.table);
+            find_job(r, ith, ++i, &j, &head);
+        }
+        lr_engine_attn_queries(&j);
+        lr_engine_attn_span(&j, (uint32_t)left, part_sum(r, &j, number));
+    }
+    lr_engine_team_sync(r->e->team);
+    if (ith)
+        return;
+    for (size_t i = 0, number = 0; i < jobs; i++) { /* a few heads: not worth sharing */
+        uint32_t token = find_job(r, ith, i, &j, &head);
+        struct attn_sum all = part_sum(r, &j, number++);
+        for (uint32_t span = 1; span < attn_spans(j.table); span++)
+            lr_engine_attn_join(all, part_sum(r, &j, number++), j.group, j.d);
+        finish_job(r, &j, token, head, all);
+    }
+}
+
+static void attend(const struct run *r, unsigned ith)
+{
+    size_t jobs = count_jobs(r), spans = count_spans(r, jobs);
+    if (spans) {
+        attend_split(r, ith, jobs, spans);
+        return;
+    }
+    TAKE(r->e->team, i, jobs)
+    attend_whole(r, ith, i);
+}
+
+/* ---- the layers ---- */
+
+static void feed_forward(const struct run *r, unsigned ith, const struct layer *l)
+{
+    const struct lr_engine_shape *h = &r->e->m->shape;
+    const struct scratch *s = &r->e->s;
+    struct product gate = {&l->gate, NULL, s->gate}, up = {&l->up, NULL, s->up};
+    size_t chunk = chunk_rows(r, h->n_ff), chunks = (h->n_ff + chunk - 1) / chunk;
+    TAKE(r->e->team, c, chunks)
+    {
+        size_t at = c * chunk, n = MIN_OF(chunk, h->n_ff - at);
+        mul_rows(r, ith, &gate, s->xn, h->n_embd, at, n);
+        mul_rows(r, ith, &up, s->xn, h->n_embd, at, n);
+        for (uint32_t t = 0; t < r->n_tok; t++) {
+            size_t i = (size_t)t * h->n_ff + at;
+            r->e->k->silu_mul(s->gate + i, s->gate + i, s->up + i, n);
+        }
+    }
+}
+
+/* Taps of the layer, on thread 0; the others wait. */
+static void show_layer(struct run *r, unsigned ith)
+{
+    if (!ith)
+        for (size_t i = 0; !r->rc && i < r->n_part; i++)
+            if (r->part[i].store)
+                r->rc = lr_engine_tap_show(r->e, r->part[i].w, r->part[i].store, r->layer,
+                                           r->part[i].first, r->part[i].pos);
+    lr_engine_team_sync(r->e->team);
+}
+
+static void walk_layer(struct run *r, unsigned ith, const struct layer *l)
+{
+    const struct lr_engine_shape *h = &r->e->m->shape;
+    const struct scratch *s = &r->e->s;
+    struct team *team = r->e->team;
+    const struct product qkv[] = {{&l->wq, l->bq, s->q}, {&l->wk, l->bk, s->k}, {&l->wv, l->bv, s->v}};
+    const struct product out = {&l->wo, l->bo, s->tmp}, down = {&l->down, NULL, s->tmp};
+    norm_rows(r, s->xn, s->x, l->attn_norm);
+    lr_engine_team_sync(team);
+    project(r, ith, qkv, LR_COUNT(qkv), s->xn, h->n_embd);
+    lr_engine_team_sync(team);
+    store_rows(r);
+    lr_engine_team_sync(team);
+    attend(r, ith);
+    lr_engine_team_sync(team);
+    if (r->want_lse)
+        show_layer(r, ith);
+    if (r->rc)
+        return;
+    if (!ith)
+        r->layer++; /* read again in the next layer's store_rows, several meetings from here */
+    project_onto(r, ith, &out, s->att, (size_t)h->n_head * h->d_head);
+    lr_engine_team_sync(team);
+    norm_rows(r, s->xn, s->x, l->ffn_norm);
+    lr_engine_team_sync(team);
+    feed_forward(r, ith, l);
+    lr_engine_team_sync(team);
+    project_onto(r, ith, &down, s->gate, h->n_ff);
+    lr_engine_team_sync(team);
+}
+
+/* ---- logits ---- */
+
+/* Final norm of the tokens somebody reads: into hidden where it is wanted, and packed into xn in the
+ * order of the outputs. */
+static void finish_tokens(const struct run *r)
+{
+    const struct lr_engine_model *m = r->e->m;
+    uint32_t d = m->shape.n_embd;
+    float *packed = r->e->s.xn;
+    for (size_t i = 0; i < r->n_part; i++) {
+        const struct lr_engine_work *w = r->part[i].w;
+        const float *x = r->e->s.x + (size_t)r->part[i].first * d;
+        for (uint32_t t = 0; w->hidden && t < w->n; t++)
+            r->e->k->rmsnorm(w->hidden + (size_t)t * d, x + (size_t)t * d, m->out_norm, d,
+                             m->shape.eps);
+        for (uint32_t t = w->n - w->n_logits; t < w->n; t++, packed += d)
+            r->e->k->rmsnorm(packed, x + (size_t)t * d, m->out_norm, d, m->shape.eps);
+    }
+}
+
+/* Rows [at, at + n) of the output matrix: into the thread's scratch, and from there to the callers'
+ * buffers, which lie anywhere. */
+static void logit_rows(const struct run *r, unsigned ith, size_t at, size_t n)
+{
+    const struct lr_engine_model *m = r->e->m;
+    const struct attn_scratch *a = &r->e->s.thread[ith];
+    struct lr_kern_rows w = m->output;
+    uint32_t done = 0, vocab = m->shape.n_vocab, d = m->shape.n_embd;
+    w.p = (const char *)w.p + at * w.stride;
+    w.n = n;
+    for (size_t i = 0; i < r->n_part; i++)
+        for (uint32_t t = 0; t < r->part[i].w->n_logits; t++, done++) {
+            if (done % BLOCK_QUERIES == 0)
+                r->e->k->mul(&w, d, r->e->s.xn + (size_t)done * d, d,
+                             MIN_OF(BLOCK_QUERIES, r->n_out - done), a->score, PIECE_ROWS, a->kern);
+            memcpy(r->part[i].w->logits + (size_t)t * vocab + at,
+                   a->score + (size_t)(done % BLOCK_QUERIES) * PIECE_ROWS, n * sizeof(float));
+        }
+}
+
+static void walk(void *arg, unsigned ith)
+{
+    struct run *r = arg;
+    const struct lr_engine_model *m = r->e->m;
+    struct team *team = r->e->team;
+    embed_rows(r);
+    lr_engine_team_sync(team);
+    for (uint32_t i = 0; i < m->shape.n_layer; i++) {
+        walk_layer(r, ith, &m->layers[i]);
+        if (r->rc)
+            return;
+    }
+    if (!ith)
+        finish_tokens(r);
+    lr_engine_team_sync(team);
+    size_t vocab = m->shape.n_vocab;
+    TAKE(team, c, r->n_out ? (vocab + PIECE_ROWS - 1) / PIECE_ROWS : 0)
+    logit_rows(r, ith, c * PIECE_ROWS, MIN_OF(PIECE_ROWS, vocab - c * PIECE_ROWS));
+}
+
+/* ---- before and after ---- */
+
+static int check_work(struct lr_engine *e, const struct lr_engine_work *w, struct lr_err *err)
+{
+    uint32_t vocab = e->m->shape.n_vocab;
+    if (w->seq->e != e || !w->n || w->n > LR_ENGINE_TILE || w->n_logits > w->n ||
+        (w->n_logits && !w->logits))
+        return lr_err_set(err, LR_EINVAL, "step", "%u tokens with %u logits are no step", w->n,
+                          w->n_logits);
+    if (w->seq->stepping)
+        return lr_err_set(err, LR_EINVAL, "step", "a sequence occurs twice in a step");
+    for (uint32_t i = 0; i < w->n; i++)
+        if (w->tokens[i] >= vocab)
+            return lr_err_set(err, LR_EINVAL, "tokens", "token %u is outside a vocabulary of %u",
+                              w->tokens[i], vocab);
+    return 0;
+}
+
+static int check(struct run *r, struct lr_err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; !rc && i < r->n_part; i++) {
+        const struct lr_engine_work *w = &r->work[i];
+        rc = check_work(r->e, w, err);
+        if (rc)
+            break;
+        w->seq->stepping = true;
+        r->part[i] = (struct part){.w = w, .first = r->n_tok, .pos = (int32_t)w->seq->len};
+        r->n_tok += w->n;
+        r->n_out += w->n_logits;
+        r->want_lse |= w->tap != NULL;
+    }
+    if (!rc && r->n_tok > LR_ENGINE_BATCH)
+        rc = lr_err_set(err, LR_EINVAL, "step", "%u tokens in a step, at most %u", r->n_tok,
+                        LR_ENGINE_BATCH);
+    for (size_t i = 0; i < r->n_part; i++)
+        r->work[i].seq->stepping = false;
+    return rc;
+}
+
+/* Takes the new rows of the first n sequences back. */
+static void drop_rows(const struct run *r, size_t n)
+{
+    while (n-- > 0) /* fails only where a tap's callback made positions descend: rows stay then */
+        (void)lr_engine_seq_truncate(r->part[n].w->seq, (uint32_t)r->part[n].pos);
+}
+
+static void find_angles(const struct run *r)
+{
+    const struct lr_kern_rope *rope = &r->e->m->rope;
+    for (size_t i = 0; i < r->n_part; i++) {
+        const struct part *p = &r->part[i];
+        int32_t pos[LR_ENGINE_TILE];
+        for (uint32_t t = 0; t < p->w->n; t++)
+            pos[t] = p->pos + (int32_t)t;
+        int rc = lr_kern_rope_angles(rope, pos, p->w->n,
+                                     r->e->s.angles + (size_t)p->first * rope->n_rot);
+        assert(!rc); /* n_rot was checked when the model was opened */
+        (void)rc;    /* for builds without assert */
+    }
+}
+
+static int find_room(struct run *r, struct lr_err *err)
+{
+    for (size_t i = 0; i < r->n_part; i++) {
+        struct part *p = &r->part[i];
+        int rc = p->w->tap ? lr_engine_tap_open(&p->store, p->w) : 0;
+        rc = rc ? rc : lr_engine_rows_append(p->w->seq, p->w->n);
+        if (rc) {
+            drop_rows(r, i);
+            return lr_err_set(err, rc, "kv", "no room for %u more rows in every head: %s", p->w->n,
+                              lr_strerror(rc));
+        }
+    }
+    return 0;
+}
+
+static int run_all(struct run *r, struct lr_err *err)
+{
+    LR_TRY(find_room(r, err));
+    find_angles(r);
+    lr_engine_team_run(r->e->team, walk, r);
+    if (r->rc)
+        lr_err_set(err, r->rc, "tap", "a tap's callback failed: %s", lr_strerror(r->rc));
+    else
+        r->rc = lr_nn_gguf_check(r->e->m->file, err);
+    if (r->rc)
+        drop_rows(r, r->n_part);
+    return r->rc;
+}
+
+int lr_engine_step(struct lr_engine *e, const struct lr_engine_work *work, size_t n_work,
+                   struct lr_err *err)
+{
+    struct run r = {.e = e, .work = work, .n_part = n_work};
+    LR_FAIL_IF(!n_work, 0);
+    if (n_work > LR_ENGINE_SEQS)
+        return lr_err_set(err, LR_EINVAL, "step", "%zu sequences in a step, at most %u", n_work,
+                          LR_ENGINE_SEQS);
+    LR_TRY(check(&r, err));
+    int rc = run_all(&r, err);
+    for (size_t i = 0; i < n_work; i++)
+        lr_engine_tap_close(r.part[i].store);
+    return rc;
+}
