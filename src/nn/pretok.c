@@ -595,9 +595,10 @@ static int cut_from(const struct cut *k, size_t level, size_t from, size_t to)
 int lr_nn_pretok_cut(const struct lr_nn_pretok *p, struct lr_nn_span *s, struct lr_str text,
                      int (*word)(void *ctx, struct lr_str piece), void *ctx)
 {
+    LR_FAIL_IF(!text.n, 0);
     LR_TRY(fill(s, text));
     struct cut k = {p, s, text.p, word, ctx};
-    return s->n ? cut_from(&k, 0, 0, s->n) : 0;
+    return cut_from(&k, 0, 0, s->n);
 }
 
 int lr_nn_pretok(struct lr_str name, struct lr_str text,
