@@ -235,6 +235,8 @@ int lr_embed_merge(struct lr_req *r)
 
 int lr_embed_body(struct lr_arena *a, const struct lr_req *r, struct lr_buf *out)
 {
+    if (r->embed->n_which == r->embed->n)
+        return lr_request_forward(a, r->request, r->model_sent, out); /* as it came */
     return lr_request_write_inputs(a, r->request, r->model_sent, r->embed->which, r->embed->n_which, out);
 }
 

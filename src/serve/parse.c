@@ -8,13 +8,15 @@
 
 #include <stdio.h>
 
-/* Headers that change the answer and so count in the key; a default value counts as absent. */
+/* Headers that change the answer, or whose it is, and so count in the key; a default counts as absent. */
 static const struct {
     const char *name, *usual;
 } answer_headers[] = {
     {"anthropic-version", "2023-06-01"},
     {"anthropic-beta", NULL},
     {"openai-beta", NULL},
+    {"openai-organization", NULL}, /* the scope of a credential: what one project was told is its own */
+    {"openai-project", NULL},
 };
 
 /* Headers of which the raw shortcut must see a change: all that parse reads besides the credential. */

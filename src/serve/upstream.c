@@ -61,7 +61,7 @@ static bool credential_header(struct lr_str name)
 /* Ours, or the browser's business with us. */
 static bool stays_here(struct lr_str name)
 {
-    static const char *const names[] = {"cache-control", "pragma", "origin", "referer", "cookie"};
+    static const char *const names[] = {"cache-control", "pragma", "origin", "referer"};
     return in_names(name, names, LR_COUNT(names)) ||
            (name.n > 9 && strncasecmp(name.p, "x-larder-", 9) == 0);
 }
@@ -75,6 +75,9 @@ struct header_list {
     bool verbatim; /* same dialect: the client's headers go along */
     bool decoded;  /* we read the answer: no compression */
     bool has_type;
+    /* A browser sends the cookies of every server on this host: none of the upstream's business. Other
+     * clients send back what the upstream's load balancer gave them. */
+    bool browser;
     int rc;
 };
 
@@ -140,6 +143,8 @@ static void add_client_header(void *ctx, struct lr_str name, struct lr_str value
     if (hop_by_hop(name) || nominated(name, lr_buf_str(&l->connection)) || credential_header(name) ||
         stays_here(name))
         return;
+    if (lr_str_ieq(name, LR_STR("cookie")) && (l->browser || memmem(value.p, value.n, "larder_", 7)))
+        return;
     if (l->decoded && lr_str_ieq(name, LR_STR("accept-encoding")))
         return;
     if (!l->verbatim && !tracing)
@@ -188,6 +193,7 @@ static int build_headers(struct lr_req *r, const struct lr_upstream *u, struct l
                             .decoded = out->dialect != LR_DIALECT_NONE};
     l.v = lr_arena_array(a, const char *, UP_HEADERS_MAX);
     LR_FAIL_IF(!l.v, LR_ENOMEM);
+    l.browser = lr_conn_header(r->conn, "sec-fetch-site").n || lr_conn_header(r->conn, "origin").n;
     lr_buf_init(&l.connection, LR_KIB(32));
     lr_conn_headers(r->conn, note_connection, &l);
     lr_conn_headers(r->conn, add_client_header, &l);

@@ -229,6 +229,9 @@ static void the_closed_list_does_not_count_and_everything_else_does(void **state
     }
     expect(gw, "cache-control: only-if-cached\r\nanthropic-beta: b\r\n", ASK("identity"), "miss", "new");
     expect(gw, "cache-control: only-if-cached\r\nopenai-beta: b\r\n", ASK("identity"), "miss", "new");
+    expect(gw, "cache-control: only-if-cached\r\nopenai-project: p\r\n", ASK("identity"), "miss", "new");
+    expect(gw, "cache-control: only-if-cached\r\nopenai-organization: o\r\n", ASK("identity"), "miss", "new");
+    expect(gw, "anthropic-version: 2023-06-01\r\nx-unknown: x\r\n", ASK("identity"), "hit", NULL);
 }
 
 static void the_query_counts(void **state)
@@ -542,6 +545,40 @@ static void what_is_not_whole_is_not_kept(void **state)
     up_stop(u);
 }
 
+static void what_is_too_large_or_has_no_time_is_passed_on_and_not_kept(void **state)
+{
+    (void)state;
+    struct gw *g = gw_start(up, NULL, (const char *const[]){"--answer-entry-max", "4K", NULL});
+    expect(g, "", ASK("prove"), "miss", NULL);
+    struct resp r = ask(g, "", ASK("long 20000"));
+    assert_int_equal(r.status, 200);
+    assert_true(r.len > 20000);
+    resp_free(&r);
+    r = ask(g, "", WITH("\"stream\":true", "long 9000"));
+    assert_int_equal(count(r.body, "\"content\":\"x\""), 9000);
+    resp_free(&r);
+    store(g, "", ASK("long 2000"));
+    expect(g, "cache-control: only-if-cached\r\n", ASK("long 20000"), "miss", "new");
+    expect(g, "cache-control: only-if-cached\r\n", ASK("long 9000"), "miss", "new");
+    done(g);
+    g = gw_start(up, NULL, (const char *const[]){"--answer-ttl", "0", NULL});
+    expect(g, "", ASK("prove"), "miss", NULL);
+    expect(g, "", ASK("timeless"), "miss", "new");
+    sleep_ms(50);
+    expect(g, "", ASK("timeless"), "miss", "new");
+    done(g);
+}
+
+static void a_batch_of_new_inputs_goes_upstream_as_it_came(void **state)
+{
+    (void)state;
+    const char *body = " {\"input\" : [\"zz1\", \"zz2\"],\"odd\":1.50, \"model\": \"e\",\"user\":\"u\"}";
+    struct resp r = post(gw->port, "/v1/embeddings", body);
+    assert_int_equal(r.status, 200);
+    assert_string_equal(up_last_body(up), body);
+    resp_free(&r);
+}
+
 static void every_answer_says_why(void **state)
 {
     (void)state;
@@ -590,6 +627,8 @@ int main(void)
         cmocka_unit_test(a_stale_answer_rescues_from_a_dead_upstream_where_allowed),
         cmocka_unit_test(without_an_upstream_the_stored_is_still_served),
         cmocka_unit_test(what_is_not_whole_is_not_kept),
+        cmocka_unit_test(what_is_too_large_or_has_no_time_is_passed_on_and_not_kept),
+        cmocka_unit_test(a_batch_of_new_inputs_goes_upstream_as_it_came),
         cmocka_unit_test(every_answer_says_why),
     };
     return cmocka_run_group_tests(tests, start, stop);

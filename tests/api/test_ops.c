@@ -415,6 +415,55 @@ static void a_byte_budget_evicts_and_goes_on(void **state)
     done(g);
 }
 
+/* ---- limits ---- */
+
+/* The first answer is let in, the limit is felt after it; says which. */
+static void spent_after_one(const char *limit, const char *name)
+{
+    struct gw *g = gw_config(NULL, "upstreams:\n- url: http://127.0.0.1:%d\ntenants:\n- {name: '*', %s}\n"
+                                   "prices:\n- {model: m, date: 2026-01-01, input: 1000, output: 1000}\n", up->port, limit);
+    assert_int_equal(status_of(g, ASK("budget 1")), 200);
+    struct resp r = {0};
+    for (int i = 0; i < 200 && r.status != 429; i++) {
+        char body[128];
+        snprintf(body, sizeof body, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"budget 2 %d\"}]}", i);
+        resp_free(&r);
+        r = post(g->port, CHAT, body);
+    }
+    assert_int_equal(r.status, 429);
+    assert_non_null(strstr(r.body, name));
+    assert_true(atoi(header(&r, "retry-after")) > 0);
+    resp_free(&r);
+    r = http(g->port, "POST", "/v1/messages", KEY, "{\"model\":\"m\",\"max_tokens\":4,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+    assert_int_equal(r.status, 429);
+    assert_non_null(strstr(r.body, "rate_limit_error"));
+    resp_free(&r);
+    r = http(g->port, "POST", CHAT, "content-type: application/json\r\nauthorization: Bearer sk-someone-else\r\n", ASK("another tenant"));
+    assert_int_equal(r.status, 200);
+    resp_free(&r);
+    done(g);
+}
+
+static void tokens_and_money_of_a_tenant_are_limited(void **state)
+{
+    (void)state;
+    spent_after_one("tokens-per-day: 10", "tokens-per-day");
+    spent_after_one("money-per-day: 0.001", "money-per-day");
+}
+
+static void bytes_of_a_tenant_are_limited(void **state)
+{
+    (void)state;
+    struct gw *g = gw_config(NULL, "upstreams:\n- url: http://127.0.0.1:%d\ntenants:\n- {name: '*', bytes: 8000}\n", up->port);
+    status_of(g, ASK("long 10 small"));
+    EVENTUALLY(hits(g, ASK("long 10 small")));
+    assert_int_equal(status_of(g, ASK("long 20000 large")), 200);
+    sleep_ms(60);
+    assert_false(hits(g, ASK("long 20000 large")));
+    assert_true(hits(g, ASK("long 10 small")));
+    done(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -431,6 +480,8 @@ int main(void)
         cmocka_unit_test(the_door_speaks_tls),
         cmocka_unit_test(a_full_disk_costs_the_store_and_nothing_else),
         cmocka_unit_test(a_byte_budget_evicts_and_goes_on),
+        cmocka_unit_test(tokens_and_money_of_a_tenant_are_limited),
+        cmocka_unit_test(bytes_of_a_tenant_are_limited),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

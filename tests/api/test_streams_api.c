@@ -72,6 +72,8 @@ static void up_bytes(struct up_conn *c, const struct up_req *q)
         up_reply(c, 200, "content-type: text/plain\r\n", "thanks");
     } else if (strstr(q->path, "/events") || strstr(q->body, "step by step")) {
         stepwise(c);
+    } else if (strcmp(q->method, "HEAD") == 0) {
+        up_reply(c, 200, "content-type: text/plain\r\nx-odd: yes\r\n", "");
     } else if (strstr(q->path, "/nothing")) {
         up_reply(c, 204, "", "");
     } else {
@@ -268,7 +270,8 @@ static void head_options_and_empty_answers_pass(void **state)
     struct resp r = http(gw->port, "HEAD", "/v1/files", "authorization: Bearer sk-test\r\n", NULL);
     assert_int_equal(r.status, 200);
     assert_non_null(strstr(up_last_head(up), "HEAD /v1/files HTTP"));
-    assert_int_equal(r.torn, false);
+    assert_false(r.torn);
+    assert_string_equal(header(&r, "x-odd"), "yes");
     resp_free(&r);
     r = http(gw->port, "OPTIONS", "/v1/files", "", NULL); /* no preflight: for the upstream */
     assert_int_equal(r.status, 200);
@@ -360,6 +363,25 @@ static unsigned draw(unsigned *x)
 {
     *x = *x * 1103515245 + 12345;
     return *x / 65536;
+}
+
+static void a_connection_goes_on_after_an_error(void **state)
+{
+    (void)state;
+    char text[1024];
+    int fd = dial(gw->port);
+    static const struct {
+        const char *body;
+        int status;
+    } in_turn[] = {{"{", 400}, {ASK("in turn"), 200}, {"[]", 400}, {ASK("fail400"), 400}, {ASK("in turn 2"), 200}};
+    for (size_t i = 0; i < sizeof in_turn / sizeof in_turn[0]; i++) {
+        int n = snprintf(text, sizeof text, "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\n" KEY "content-length: %zu\r\n\r\n%s",
+                         strlen(in_turn[i].body), in_turn[i].body);
+        struct resp r = talk(fd, text, (size_t)n);
+        assert_int_equal(r.status, in_turn[i].status);
+        resp_free(&r);
+    }
+    close(fd);
 }
 
 static void noise_never_stops_the_door(void **state)
@@ -527,6 +549,7 @@ int main(void)
         cmocka_unit_test(head_options_and_empty_answers_pass),
         cmocka_unit_test(browsers_are_let_in_by_origin),
         cmocka_unit_test(only_known_hosts_are_served),
+        cmocka_unit_test(a_connection_goes_on_after_an_error),
         cmocka_unit_test(noise_never_stops_the_door),
         cmocka_unit_test(a_reader_that_does_not_read_stalls_nobody),
         cmocka_unit_test(leavers_at_any_moment_do_no_harm),

@@ -684,6 +684,56 @@ static void redirects_are_not_followed(void **state)
     up_stop(u);
 }
 
+static void cookies_of_browsers_stay_here(void **state)
+{
+    (void)state;
+    struct gw *g = gw_start(a, NULL, NULL);
+    struct resp r = http(g->port, "GET", "/v1/files", "cookie: sticky=1; b=2\r\n", NULL);
+    assert_non_null(strcasestr(up_last_head(a), "\r\ncookie: sticky=1; b=2\r\n"));
+    resp_free(&r);
+    r = http(g->port, "GET", "/v1/files", "cookie: other_app=secret\r\nsec-fetch-site: none\r\n", NULL);
+    assert_null(strcasestr(up_last_head(a), "other_app"));
+    resp_free(&r);
+    r = http(g->port, "GET", "/v1/files", "cookie: larder_session=00ff; x=y\r\n", NULL);
+    assert_null(strcasestr(up_last_head(a), "larder_session"));
+    resp_free(&r);
+    done(g);
+}
+
+static void a_proxy_is_asked_for_what_is_not_loopback(void **state)
+{
+    (void)state;
+    struct gw *g = gw_config(NULL, "upstreams:\n- {name: far, url: 'http://upstream.example/v1', proxy: 'http://127.0.0.1:%d', models: [m]}\n"
+                                   "- {name: near, url: 'http://127.0.0.1:%d', proxy: 'http://127.0.0.1:1', models: [n]}\n",
+                             a->port, b->port);
+    struct resp r = post(g->port, CHAT, ASK("far"));
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(up_last_head(a), "POST http://upstream.example/v1/chat/completions HTTP"));
+    resp_free(&r);
+    r = post(g->port, CHAT, "{\"model\":\"n\",\"messages\":[{\"role\":\"user\",\"content\":\"near\"}]}");
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(up_last_head(b), "POST /v1/chat/completions HTTP"));
+    resp_free(&r);
+    done(g);
+    char proxy[64];
+    snprintf(proxy, sizeof proxy, "http://127.0.0.1:%d", b->port);
+    setenv("http_proxy", proxy, 1);
+    setenv("no_proxy", "direct.invalid", 1);
+    g = gw_config(NULL, "upstreams:\n- {name: far, url: 'http://upstream.example', models: [m]}\n"
+                        "- {name: direct, url: 'http://direct.invalid', models: [n], retries: 0}\n");
+    unsetenv("http_proxy");
+    unsetenv("no_proxy");
+    r = post(g->port, CHAT, ASK("far by environment"));
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(up_last_head(b), "POST http://upstream.example/v1/chat/completions HTTP"));
+    resp_free(&r);
+    r = post(g->port, CHAT, "{\"model\":\"n\",\"messages\":[{\"role\":\"user\",\"content\":\"no such name\"}]}");
+    assert_int_equal(r.status, 502);
+    assert_string_equal(json_at(r.body, "code"), "upstream_unreachable");
+    resp_free(&r);
+    done(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -710,6 +760,8 @@ int main(void)
         cmocka_unit_test(an_upstream_url_that_is_no_plain_http_is_refused_at_start),
         cmocka_unit_test(a_link_local_address_is_refused),
         cmocka_unit_test(redirects_are_not_followed),
+        cmocka_unit_test(cookies_of_browsers_stay_here),
+        cmocka_unit_test(a_proxy_is_asked_for_what_is_not_loopback),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
