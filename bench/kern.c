@@ -5,16 +5,15 @@
  *
  *   read, copy   what memory gives: plain reads of, and memcpy within, a buffer of --mib (96)
  *   mul-1        one token over --mib of weights, k = 2048: GB/s of weights; compare with read
- *   mul-256      256 tokens, shapes of a 135M model (576 x 1536) and a 1B model (2048 x 5632): GFLOP/s
- *   mulq-1, mulq-256   the same with activations of eight bits
- *   keys, mix    attention: 3 queries over 8192 rows of 64 in pieces of 32, enough heads for --mib
- *   the rest     on rows that stay in the first-level cache, one thread
+ *   mul-256      256 tokens, shapes of a 135M model (576 x 1536) and a 1B model (2048 x 5632):
+ * GFLOP/s mulq-1, mulq-256   the same with activations of eight bits keys, mix    attention: 3
+ * queries over 8192 rows of 64 in pieces of 32, enough heads for --mib the rest     on rows that
+ * stay in the first-level cache, one thread
  *
  * Each line is the median of --runs (7) runs of some 50 ms, and the spread, largest minus smallest.
  * Threads split the rows evenly and start together; a run lasts until the last one is done.
  *
- * Measured on an EPYC of Zen 5, 2 cores, gcc 12 -O2: docs/bench.md's table where there is one, else
- * run it; the numbers that decided the design are quoted in kern/body_mul.h.
+ * The numbers that decided the design are quoted in kern/body_mul.h.
  */
 #include "kern/kern.h"
 
@@ -23,7 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RUNS_MAX 99
+#define RUNS_MAX    99
 #define THREADS_MAX 64
 
 struct conf {
@@ -233,10 +232,10 @@ static void bench_rows(struct job *j)
     static const struct {
         const char *name;
         work_fn fn;
-    } all[] = {{"dot", do_dot},           {"dot_i8", do_dot_i8},     {"hamming", do_hamming},
-               {"f32_to_f16", do_f16},    {"exp", do_exp},           {"silu_mul", do_silu_mul},
-               {"rmsnorm", do_rmsnorm},   {"softmax", do_softmax},   {"hadamard", do_hadamard},
-               {"rope", do_rope},         {"act_q8", do_act_q8},     {"topk", do_topk}};
+    } all[] = {{"dot", do_dot},         {"dot_i8", do_dot_i8},   {"hamming", do_hamming},
+               {"f32_to_f16", do_f16},  {"exp", do_exp},         {"silu_mul", do_silu_mul},
+               {"rmsnorm", do_rmsnorm}, {"softmax", do_softmax}, {"hadamard", do_hadamard},
+               {"rope", do_rope},       {"act_q8", do_act_q8},   {"topk", do_topk}};
     j->dim = ROW;
     for (size_t i = 0; i < ROW; i++)
         j->out[i] = j->x[i];

@@ -113,7 +113,7 @@ static uint32_t hamming(const void *a, const void *b, size_t n)
         for (; i + 16 <= (n); i += 16) {                                                           \
             whole;                                                                                 \
         }                                                                                          \
-        left = (n) - i;                                                                            \
+        left = (n)-i;                                                                              \
         if (left) {                                                                                \
             part;                                                                                  \
         }                                                                                          \
@@ -149,8 +149,8 @@ static void rmsnorm(float *out, const float *x, const float *weight, size_t n, f
                      left));
 }
 
-/* exp by 2^n * e^r, |r| <= log(2) / 2: e^r by its series to r^7 / 7!, whose rest is 5e-9 there.
- * n comes from adding 1.5 * 2^23, which rounds and leaves n in the low bits; log(2) in two parts, of
+/* exp by 2^n * e^r, |r| <= log(2) / 2: e^r by its series to r^7 / 7!, whose rest is 5e-9 there. n
+ * comes from adding 1.5 * 2^23, which rounds and leaves n in the low bits; log(2) in two parts, of
  * which the first has few enough bits that n times it is exact even without a fused add. */
 static inline v16 exp16(v16 x)
 {

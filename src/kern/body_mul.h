@@ -1,35 +1,45 @@
 /* SPDX-License-Identifier: Apache-2.0
  * kern/body_mul.h - products of rows with tokens. Compiled once per variant over its lanes.
  *
- * The register tile. ROWS x TOKENS sums of sixteen lanes stay in registers while both operands stream
- * along k, sixteen elements a step:
+ * The register tile. ROWS x TOKENS sums of sixteen lanes stay in registers while both operands
+ * stream along k, sixteen elements a step:
  *
  *            token 0   token 1  ...                 every sum is one chain of fused adds, the lanes
  *   row 0    sum 00    sum 01                       of kern.h; the tile's shape decides how many
  *   row 1    sum 10    sum 11                       chains run side by side, never what is in one
  *
- * That is why neighbours cannot matter. The usual shape (outer products of packed panels, lanes along
- * the rows) needs both operands transposed, and a single token would have to run over transposed
- * weights too in order to give the same bits; here one kernel serves decode and prefill, and weights
- * stay as they lie in the file. The price is the tree at the end of a block: some 3 instructions per
- * sum against 64 steps of a block, 5 %.
+ * That is why neighbours cannot matter. The usual shape (outer products of packed panels, lanes
+ * along the rows) needs both operands transposed, and a single token would have to run over
+ * transposed weights too in order to give the same bits; here one kernel serves decode and prefill,
+ * and weights stay as they lie in the file. The price is the tree at the end of a block: some 3
+ * instructions per sum against 64 steps of a block, 5 %.
  *
  * Where the weights come from. Up to TOKENS_FUSED tokens: decoded in registers, step by step (the
- * quantised ones from codes, which unpack puts in the first-level cache). More: a band of 32 rows is
- * decoded to floats in the scratch (128 KiB, second-level cache), all tokens run over it.
+ * quantised ones from codes, which unpack puts in the first-level cache). More: a band of 32 rows
+ * is decoded to floats in the scratch (128 KiB, second-level cache), all tokens run over it.
  *
  *   for each block of k        x's block, up to 256 x 4 KiB, stays in the second-level cache
  *     for each band of rows    decode
  *       for each TOKENS        24 KiB of x, first-level cache
  *         for each ROWS        16 KiB of the band
  *
- * Measured (bench_kern, Zen 5 at two cores): see docs in bench/kern.c. Dropped: integer tiles as the
- * only path. They are faster per multiplication, but activations of eight bits move logits by some
- * 1e-2, and the engine promises 1e-3 against the float model.
+ * Measured (bench_kern, one core of a Zen 5 server, gcc 12): tiles of floats 220 GFLOP/s whatever
+ * the type of the weights (AVX2: 105; OpenBLAS 0.3.21 on the same core: 122); two cores 440. One
+ * token reads Q8_0 at 20, Q5_0 at 12, Q4_K at 10 GB/s a core, F32 at what memory gives (23 to 30).
+ *
+ * Dropped: tiles of integers. Weights interleaved by 16 rows and activations of eight bits reached
+ * 680 GFLOP/s with VNNI, but such activations carry a relative error of 1/250 into every product,
+ * logits within 1e-3 of the float model are promised, and prefill is already beyond its goal.
+ * mulq keeps the arithmetic, row by row, for machines short of it.
  */
 
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
+/* The sums must be registers, not an array: every loop over the tile has to be unrolled. */
+#ifdef __clang__
+#define UNROLLED(i, n) _Pragma("clang loop unroll(full)") for (int i = 0; i < (n); i++)
+#else
+#define UNROLLED(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
+#endif
 #define BAND ((size_t)32)
 
 enum source { FROM_F32, FROM_F16, FROM_BF16, FROM_CODES, FROM_OFFSET_CODES, FROM_CODES_BY_16 };
@@ -83,7 +93,7 @@ struct span {
 
 INLINE void put_sums(int rows, int tokens, v16 sum[ROWS][TOKENS], const struct span *s)
 {
-    UNROLL for (int t = 0; t < tokens; t++)
+    UNROLLED(t, tokens)
     {
         float *out = s->out + (size_t)t * s->out_stride;
 #ifdef HAS_SUM4
@@ -94,7 +104,7 @@ INLINE void put_sums(int rows, int tokens, v16 sum[ROWS][TOKENS], const struct s
             continue;
         }
 #endif
-        UNROLL for (int r = 0; r < rows; r++)
+        UNROLLED(r, rows)
         {
             float one = v_sum(sum[r][t]);
             out[r] = s->add ? out[r] + one : one;
@@ -108,41 +118,58 @@ INLINE void tile_step(enum source from, int rows, int tokens, const struct span 
 {
     const int halves = from >= FROM_CODES ? 2 : 1;
     v16 w[ROWS][2];
-    UNROLL for (int r = 0; r < rows; r++)
+    UNROLLED(r, rows)
     {
         const char *row = s->w + (size_t)r * s->w_stride;
         if (from >= FROM_CODES)
             fetch_codes(from, row, i, w[r]);
         else
             w[r][0] = fetch(from, row, i);
+        UNROLLED(h, halves)
+        {
+            v_pin(w[r][h]);
+        }
     }
-    UNROLL for (int t = 0; t < tokens; t++)
-        UNROLL for (int h = 0; h < halves; h++)
+    UNROLLED(t, tokens)
+    {
+        UNROLLED(h, halves)
         {
             v16 x = v_load(s->x + (size_t)t * s->x_stride + i + 16 * (size_t)h);
-            UNROLL for (int r = 0; r < rows; r++)
+            v_pin(x);
+            UNROLLED(r, rows)
+            {
                 sum[r][t] = v_fma(w[r][h], x, sum[r][t]);
+            }
         }
+    }
 }
 
 INLINE void tile(enum source from, int rows, int tokens, const struct span *s)
 {
     v16 sum[ROWS][TOKENS];
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int t = 0; t < tokens; t++)
+    UNROLLED(r, rows)
+    {
+        UNROLLED(t, tokens)
+        {
             sum[r][t] = v_zero();
+        }
+    }
     size_t i = 0, step = from >= FROM_CODES ? 32 : 16;
     for (; i + step <= s->k; i += step)
         tile_step(from, rows, tokens, s, i, sum);
     if (i < s->k && from <= FROM_BF16) {
         v16 w[ROWS];
-        UNROLL for (int r = 0; r < rows; r++)
+        UNROLLED(r, rows)
+        {
             w[r] = fetch_n(from, s->w + (size_t)r * s->w_stride, i, s->k - i);
-        UNROLL for (int t = 0; t < tokens; t++)
+        }
+        UNROLLED(t, tokens)
         {
             v16 x = v_load_n(s->x + (size_t)t * s->x_stride + i, s->k - i);
-            UNROLL for (int r = 0; r < rows; r++)
+            UNROLLED(r, rows)
+            {
                 sum[r][t] = v_fma(w[r], x, sum[r][t]);
+            }
         }
     }
     put_sums(rows, tokens, sum, s);
@@ -175,11 +202,17 @@ TILES4(FROM_OFFSET_CODES)
 TILES4(FROM_CODES_BY_16)
 TILE_FN(tile_FROM_F32_5, FROM_F32, 5)
 TILE_FN(tile_FROM_F32_6, FROM_F32, 6)
-#define FUSED(from) {tile_##from##_1, tile_##from##_2, tile_##from##_3, tile_##from##_4}
+#define FUSED(from)                                                                                \
+    {                                                                                              \
+        tile_##from##_1, tile_##from##_2, tile_##from##_3, tile_##from##_4                         \
+    }
 static const tile_fn f32_tiles[TOKENS] = {tile_FROM_F32_1, tile_FROM_F32_2, tile_FROM_F32_3,
                                           tile_FROM_F32_4, tile_FROM_F32_5, tile_FROM_F32_6};
 #else
-#define FUSED(from) {tile_##from##_1, tile_##from##_2}
+#define FUSED(from)                                                                                \
+    {                                                                                              \
+        tile_##from##_1, tile_##from##_2                                                           \
+    }
 static const tile_fn f32_tiles[TOKENS] = FUSED(FROM_F32);
 #endif
 static const tile_fn fused_tiles[][TOKENS_FUSED] = {
@@ -262,9 +295,9 @@ static void mul_tokens(size_t rows, struct span s, size_t n_tok)
     }
 }
 
-/* Few tokens over rows of floats: rows as they lie. Long ones ROWS at a time from end to end, so that
- * memory is read once and in order: the prefetchers give up on anything else (2048 elements in two
- * passes ran at a third of the speed). */
+/* Few tokens over rows of floats: rows as they lie. Long ones ROWS at a time from end to end, so
+ * that memory is read once and in order: the prefetchers give up on anything else (2048 elements in
+ * two passes ran at a third of the speed). */
 static void mul_few(const struct lr_kern_rows *w, size_t k, struct span s, size_t n_tok)
 {
     enum source from = source_of(w->type);
@@ -284,9 +317,17 @@ static void mul_few(const struct lr_kern_rows *w, size_t k, struct span s, size_
 
 /* Few tokens over quantised rows. A group of rows, up to CODE_BLOCKS blocks of each, goes to codes,
  * again in the order of memory: c[block * group + row]. Unpacking is a burst of reads and the tiles
- * after it read nothing, so the prefetchers would stop in between: each row asks for the one that takes
- * its place in the next group. */
+ * after it read nothing, so the prefetchers would stop in between: each row asks for the one that
+ * takes its place in the next group. */
 #define CODE_BLOCKS ((size_t)16)
+
+/* The share n / k, from at / k on, of the bytes of the next group. */
+static void ask_for(const char *next, size_t bytes, size_t at, size_t n, size_t k)
+{
+    for (size_t b = bytes * at / k, end = bytes * (at + n) / k; b < end; b += 64)
+        __builtin_prefetch(next + b);
+}
+
 static void mul_codes(const struct lr_kern_rows *w, size_t k, struct span s, size_t n_tok,
                       struct codes *c)
 {
@@ -298,19 +339,17 @@ static void mul_codes(const struct lr_kern_rows *w, size_t k, struct span s, siz
         size_t now = min_size(w->n - r, group);
         for (size_t from = 0; from < k; from += CODE_BLOCKS * LR_KERN_BLOCK) {
             size_t end = min_size(k, from + CODE_BLOCKS * LR_KERN_BLOCK);
-            for (size_t j = 0; j < now; j++) {
-                const char *next = row + (j + group) * w->stride;
-                for (size_t b = 0; from == 0 && b < w->stride && r + group + j < w->n; b += 64)
-                    __builtin_prefetch(next + b);
+            for (size_t j = 0; j < now; j++)
                 for (at = from; at < end; at += LR_KERN_BLOCK)
-                    unpack(w->type, c + (at - from) / LR_KERN_BLOCK * group + j, row + j * w->stride,
-                           at, min_size(end - at, LR_KERN_BLOCK));
-            }
+                    unpack(w->type, c + (at - from) / LR_KERN_BLOCK * group + j,
+                           row + j * w->stride, at, min_size(end - at, LR_KERN_BLOCK));
             for (at = from; at < end; at += LR_KERN_BLOCK) {
                 s.w = (const char *)(c + (at - from) / LR_KERN_BLOCK * group);
                 s.x = x + at;
                 s.k = min_size(end - at, LR_KERN_BLOCK);
                 s.add = at > 0;
+                if (r + 2 * group <= w->n)
+                    ask_for(row + group * w->stride, group * w->stride, at, s.k, k);
                 fn(now, s);
             }
         }
@@ -342,7 +381,10 @@ static void mul(const struct lr_kern_rows *w, size_t k, const float *x, size_t x
 {
     enum source from = source_of(w->type);
     struct span s = {.w_stride = from >= FROM_CODES ? sizeof(struct codes) : w->stride,
-                     .x = x, .x_stride = x_stride, .out = out, .out_stride = out_stride};
+                     .x = x,
+                     .x_stride = x_stride,
+                     .out = out,
+                     .out_stride = out_stride};
     if (!n_tok)
         return;
     if (n_tok <= TOKENS_FUSED && from >= FROM_CODES) {
@@ -370,22 +412,30 @@ INLINE void mix_strip(enum source from, int tokens, const struct lr_kern_rows *v
                       const float *p, size_t p_stride, float *out, size_t out_stride)
 {
     v16 sum[MIX_TOKENS][2];
-    UNROLL for (int t = 0; t < tokens; t++)
-        UNROLL for (int j = 0; j < 2; j++)
+    UNROLLED(t, tokens)
+    {
+        UNROLLED(j, 2)
+        {
             sum[t][j] = v_load(out + (size_t)t * out_stride + 16 * j);
+        }
+    }
     const char *row = v->p;
     for (size_t r = 0; r < v->n; r++, row += v->stride) {
         v16 a = fetch(from, row, at), b = fetch(from, row, at + 16);
-        UNROLL for (int t = 0; t < tokens; t++)
+        UNROLLED(t, tokens)
         {
             v16 w = v_set(p[(size_t)t * p_stride + r]);
             sum[t][0] = v_fma(w, a, sum[t][0]);
             sum[t][1] = v_fma(w, b, sum[t][1]);
         }
     }
-    UNROLL for (int t = 0; t < tokens; t++)
-        UNROLL for (int j = 0; j < 2; j++)
+    UNROLLED(t, tokens)
+    {
+        UNROLLED(j, 2)
+        {
             v_store(out + (size_t)t * out_stride + 16 * j, sum[t][j]);
+        }
+    }
 }
 
 INLINE void mix_tail(enum source from, const struct lr_kern_rows *v, size_t at, size_t n,
@@ -461,7 +511,8 @@ static void act_q8(void *dst, const float *src, size_t n)
         v16 a = v_load(src + i), b = v_load(src + i + 16);
         float top = v_hmax(v_max(v_abs(a), v_abs(b)));
         float inv = top > 0 ? 127.0f / top : 0;
-        if (!(inv <= 0x1p126f)) /* 127 / top is no number any more: top is next to nothing, or NaN */
+        if (!(inv <=
+              0x1p126f)) /* 127 / top is no number any more: top is next to nothing, or NaN */
             inv = 0;
         v_to_i8(q + i, v_mul(a, v_set(inv)));
         v_to_i8(q + i + 16, v_mul(b, v_set(inv)));
@@ -526,9 +577,10 @@ static void mulq(const struct lr_kern_rows *w, size_t k, const void *x, size_t n
             unpack(w->type, c, row, at, n);
             const char *act = x;
             for (size_t t = 0; t < n_tok; t++, act += lr_kern_act_bytes(k)) {
-                float sum = from == FROM_CODES          ? dot_part(FROM_CODES, c, act, k, at, n)
-                            : from == FROM_OFFSET_CODES ? dot_part(FROM_OFFSET_CODES, c, act, k, at, n)
-                                                        : dot_part(FROM_CODES_BY_16, c, act, k, at, n);
+                float sum = from == FROM_CODES ? dot_part(FROM_CODES, c, act, k, at, n)
+                            : from == FROM_OFFSET_CODES
+                                ? dot_part(FROM_OFFSET_CODES, c, act, k, at, n)
+                                : dot_part(FROM_CODES_BY_16, c, act, k, at, n);
                 float *to = out + t * out_stride + r;
                 *to = at ? *to + sum : sum;
             }

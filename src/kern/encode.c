@@ -4,10 +4,10 @@
  * Plain C, the same bits everywhere. Each block gets the grid that just spans it, and each element
  * the nearest point of the grid as it will be decoded, that is with the scale rounded to binary16:
  * that keeps the worst error near half a step. Searching scales for a smaller squared error (as
- * makers of model files do) was left out: KV rows are encoded once per token and cannot wait for it.
+ * makers of model files do) was left out: KV rows are encoded once per token and cannot wait for
+ * it.
  */
 #include "kern/kern_int.h"
-
 
 static float put_half(uint8_t *p, float f)
 {

@@ -2,13 +2,13 @@
  * kern/kern.c - which variant this CPU runs, and the facts about types.
  *
  * The tables are listed slowest first; the last one whose CPU features are present is the best. The
- * choice is made on the first call and kept in one atomic pointer: two threads that race on the first
- * call come to the same answer. The operating system's saving of the wide registers is part of what
- * __builtin_cpu_supports checks.
+ * choice is made on the first call and kept in one atomic pointer: two threads that race on the
+ * first call come to the same answer. The operating system's saving of the wide registers is part
+ * of what __builtin_cpu_supports checks.
  *
- * Not listed: plain AVX and SSE4 (a machine without AVX2 is older than 2013 and gets SSE2 through the
- * compiler's vectors), AMX and bfloat16 products (they round activations to 8 bits of mantissa, and
- * the order of their sums is the hardware's own).
+ * Not listed: plain AVX and SSE4 (a machine without AVX2 is older than 2013 and gets SSE2 through
+ * the compiler's vectors), AMX and bfloat16 products (they round activations to 8 bits of mantissa,
+ * and the order of their sums is the hardware's own).
  */
 #include "kern/kern_int.h"
 

@@ -7,8 +7,8 @@
  * Pure functions over memory of the caller: no clock, no thread, no file, no heap. Every kernel may
  * run on any number of threads at once, as long as their outputs and scratches do not overlap.
  *
- * Shapes.    A row is a run of consecutive elements. Matrices are rows at a fixed stride (of weights
- *            in bytes, of floats in elements); strides may exceed rows, never fall short of them.
+ * Shapes.    A row is a run of consecutive elements. Matrices are rows at a fixed stride (of
+ *            weights in bytes, of floats in elements); strides never fall short of a row.
  * Alignment. None is asked of any operand, the stated scratches excepted; 64 bytes is fastest.
  * Bounds.    A kernel reads and writes exactly the elements its arguments name, no lane beyond.
  *            Counts may be 0 and then nothing is written (dot gives 0); only the
@@ -19,8 +19,8 @@
  *
  * The order of sums. A sum over n elements is this and nothing else, in every kernel here:
  *   - elements are cut into blocks of LR_KERN_BLOCK (the last may be short);
- *   - within a block, sixteen lanes: lane j takes elements j, j + 16, j + 32, ... in that order, each
- *     step one fused multiply-add onto the lane (missing elements add 0 * 0);
+ *   - within a block, sixteen lanes: lane j takes elements j, j + 16, j + 32, ... in that order,
+ *     each step one fused multiply-add onto the lane (missing elements add 0 * 0);
  *   - the lanes are added as a tree: i and i + 8, then i and i + 4, then i and i + 2, then the two;
  *   - the sums of the blocks are added in order.
  * So the result for one (row, token) depends on that row and that token only: not on the number of
@@ -34,13 +34,13 @@
 
 #include "base/base.h"
 
-#define LR_KERN_BLOCK 1024  /* elements per block of a sum: part of the contract above */
-#define LR_KERN_ALIGN 64    /* of scratches, bytes */
+#define LR_KERN_BLOCK   1024 /* elements per block of a sum: part of the contract above */
+#define LR_KERN_ALIGN   64   /* of scratches, bytes */
 #define LR_KERN_SCRATCH ((size_t)32 * LR_KERN_BLOCK * sizeof(float)) /* bytes; for mul, mix, mulq */
 
-/* ---- Types of rows -------------------------------------------------------------------------------
+/* ---- Types of rows ----
  * Layouts are those of GGUF files (drawn in kern/unpack.h), so that rows are used as mapped.
- * Elements per block, bytes per block, value of an element:                                        */
+ * Elements per block, bytes per block, value of an element: */
 #define LR_KERN_TYPES(X)                                                                           \
     X(F32, "F32", 1, 4)       /* the float                                                      */ \
     X(F16, "F16", 1, 2)       /* IEEE binary16                                                  */ \
@@ -72,18 +72,18 @@ size_t lr_kern_type_block(enum lr_kern_type type);
  * for I4R beyond LR_KERN_BLOCK elements. (I4R is for KV rows: 4 bytes in front, 4 + 32/n bits.) */
 size_t lr_kern_row_bytes(enum lr_kern_type type, size_t n);
 
-/* Encodes a row of n floats; dst has lr_kern_row_bytes(type, n) bytes. Deterministic and the same on
- * every variant. Plain rounding to the grid of each block, without a search for better scales: meant
- * for KV rows (Q8_0, I4R), tests and random models, not for making the best file of a trained one.
- * Error of an element, at most, for inputs within binary16's range (r: largest magnitude in the
- * block, w: largest minus smallest, 0 included for the K types and not for Q4_1, Q5_1 and I4R):
+/* Encodes a row of n floats; dst has lr_kern_row_bytes(type, n) bytes. Deterministic and the same
+ * on every variant. Plain rounding to the grid of each block, without a search for better scales:
+ * meant for KV rows (Q8_0, I4R), tests and random models, not for making the best file of a trained
+ * one. Error of an element, at most, for inputs within binary16's range (r: largest magnitude in
+ * the block, w: largest minus smallest, 0 included for the K types and not for Q4_1, Q5_1 and I4R):
  *   Q8_0 r/253   Q4_0 r/7.9   Q5_0 r/15.9   Q4_1, I4R w/29   Q5_1 w/61   Q4_K w/16   Q5_K w/20
  *   Q6_K r/40
  * NaN and infinity are no input for the quantised types (the row then decodes to something finite
  * or NaN, nothing else happens). */
 void lr_kern_encode(enum lr_kern_type type, void *dst, const float *src, size_t n);
 
-/* ---- Operands ------------------------------------------------------------------------------------ */
+/* ---- Operands ---- */
 
 /* n rows of k elements each (k is an argument of the kernel): weights, or the keys or values of one
  * page. Owned by the caller. */
@@ -101,11 +101,11 @@ struct lr_kern_softmax {
 };
 #define LR_KERN_SOFTMAX_INIT ((struct lr_kern_softmax){-INFINITY, 0})
 
-/* ---- The table -----------------------------------------------------------------------------------
+/* ---- The table ----
  * One constant table per variant. Every pointer is set. */
 struct lr_kern {
     const char *name; /* "portable", "avx2", "avx512", "avx512vnni", "neon", "neondot" */
-    bool fma;         /* follows the order of sums with fused adds: agrees with its kin bit for bit */
+    bool fma; /* follows the order of sums with fused adds: agrees with its kin bit for bit */
 
     /* Conversions, n elements. To 16 bits: nearest even; beyond the largest finite value infinity;
      * NaN stays NaN; denormals are kept in both directions. The same bits on every variant. */
@@ -113,8 +113,9 @@ struct lr_kern {
     void (*f32_to_f16)(uint16_t *dst, const float *src, size_t n);
     void (*bf16_to_f32)(float *dst, const uint16_t *src, size_t n);
     void (*f32_to_bf16)(uint16_t *dst, const float *src, size_t n);
-    /* One row of any type to floats. Values as in the list of types: products and sums rounded one by
-     * one, in the order written (q and small integers are exact). The same bits on every variant. */
+    /* One row of any type to floats. Values as in the list of types: products and sums rounded one
+     * by one, in the order written (q and small integers are exact). The same bits on every
+     * variant. */
     void (*decode)(enum lr_kern_type type, float *dst, const void *src, size_t n);
 
     /* Sums. */
@@ -133,34 +134,36 @@ struct lr_kern {
                 size_t n_tok, float *out, size_t out_stride, void *scratch);
     /* The same with activations of eight bits (act_q8), products of integers: for CPUs where decode
      * is short of arithmetic and a relative error of about 1/250 per block of 32 does not matter.
-     * x: n_tok records of lr_kern_act_bytes(k) each. Only quantised types. Per 16 elements the
-     * integer sum is exact; the order in which these are joined is as fixed as that above (it is a
-     * sum over k/4 with lane j taking every fourth quad), and no neighbour matters either. */
+     * x: n_tok records of lr_kern_act_bytes(k) each, aligned to 4 bytes. Only quantised types. Four
+     * neighbouring products add up exactly; lane j takes the fours j, j + 16, ... of a block, times
+     * scale of w * scale of x, in one fused add each; the offsets of a block are a second sum over
+     * its groups of 32, taken off at the end. So no neighbour matters here either. */
     void (*mulq)(const struct lr_kern_rows *w, size_t k, const void *x, size_t n_tok, float *out,
                  size_t out_stride, void *scratch);
     /* n floats (a multiple of 32) to a record of lr_kern_act_bytes(n), aligned to 4 bytes: per 32
-     * elements d = max|x| / 127, q = x * (127 / max|x|) to nearest even. The same on all variants. */
+     * elements d = max|x| / 127, q = x * (127 / max|x|) to nearest even. Same on all variants. */
     void (*act_q8)(void *dst, const float *src, size_t n);
-    /* out[t * out_stride + i] += sum over r of p[t * p_stride + r] * value(v[r][i]), i < k: r by r, in
-     * that order, one fused add each, onto what out holds: cutting v into pieces changes no bit.
+    /* out[t * out_stride + i] += sum over r of p[t * p_stride + r] * value(v[r][i]), i < k: r by r,
+     * in that order, one fused add each, onto what out holds: cutting v into pieces changes no bit.
      * For values under attention weights. scratch as for mul. */
     void (*mix)(const struct lr_kern_rows *v, size_t k, const float *p, size_t p_stride,
                 size_t n_tok, float *out, size_t out_stride, void *scratch);
 
     /* Rows of activations, n elements each. */
-    void (*axpy)(float *y, float a, const float *x, size_t n);  /* y += a * x, fused */
-    void (*scale)(float *x, float a, size_t n);                 /* x *= a */
-    void (*add)(float *y, const float *x, size_t n);            /* y += x */
+    void (*axpy)(float *y, float a, const float *x, size_t n); /* y += a * x, fused */
+    void (*scale)(float *x, float a, size_t n);                /* x *= a */
+    void (*add)(float *y, const float *x, size_t n);           /* y += x */
     /* out = x * (1 / sqrt(mean of squares + eps)) * weight, left to right. In place allowed. */
     void (*rmsnorm)(float *out, const float *x, const float *weight, size_t n, float eps);
     /* out = gate / (1 + exp(-gate)) * up. In place on either allowed. Within 4 ulp plus 1e-37. */
     void (*silu_mul)(float *out, const float *gate, const float *up, size_t n);
-    /* x = exp(x): within 2 ulp; 0 below -87.3 (no denormals); clamped to exp(88.0) above. NaN -> NaN. */
+    /* x = exp(x): within 2 ulp; 0 below -87.3 (no denormals); exp(88.0) above 88. NaN stays. */
     void (*exp)(float *x, size_t n);
-    /* Scores in, exp(score - new maximum) out, in place; s takes them in. Returns what sums and mixes
-     * made before must be scaled with: exp(old max - new max), 1 when the maximum stays (0 before
-     * the first piece). Scores of -INFINITY weigh 0; a piece of nothing else is allowed. How scores
-     * are cut into pieces does change the last bits: who needs equal bits cuts at fixed places. */
+    /* Scores in, exp(score - new maximum) out, in place; s takes them in. Returns what sums and
+     * mixes made before must be scaled with: exp(old max - new max), 1 when the maximum stays (0
+     * before the first piece). Scores of -INFINITY weigh 0; a piece of nothing else is allowed. How
+     * scores are cut into pieces does change the last bits: who needs equal bits cuts at fixed
+     * places. */
     float (*softmax_push)(struct lr_kern_softmax *s, float *score, size_t n);
 
     /* x = x * H / sqrt(block) on each run of `block` elements, in place, H the Hadamard matrix of
@@ -186,10 +189,11 @@ int lr_kern_use(const char *name);
 
 /* Logits' normaliser: max + log(sum); -INFINITY when nothing but -INFINITY came in. */
 float lr_kern_lse(const struct lr_kern_softmax *s);
-/* Bytes of the record act_q8 makes of n elements: n / 32 scales, n / 32 scaled sums (floats), codes. */
+/* Bytes of the record act_q8 makes of n elements: n / 32 scales, n / 32 scaled sums (floats),
+ * codes. */
 size_t lr_kern_act_bytes(size_t n);
 
-/* ---- RoPE ---------------------------------------------------------------------------------------- */
+/* ---- RoPE ---- */
 
 /* Frequencies of the rotation. All-zero fields take the default. */
 struct lr_kern_rope {
@@ -198,21 +202,21 @@ struct lr_kern_rope {
     float scale;          /* position multiplier, 1 / linear factor; default 1 */
     const float *factors; /* (n_rot / 2) divisors of the frequencies ("rope_freqs"); NULL = 1. Read
                            * during calls only. */
-    /* YaRN (Peng et al. 2023), on when yarn_ctx > 0: frequencies that turn more often than beta_fast
-     * times within yarn_ctx positions stay as they are, those below beta_slow times are scaled by
-     * `scale`, a linear ramp between. */
+    /* YaRN (Peng et al. 2023), on when yarn_ctx > 0: frequencies that turn more often than
+     * beta_fast times within yarn_ctx positions stay as they are, those below beta_slow times are
+     * scaled by `scale`, a linear ramp between. */
     float yarn_ctx;             /* context of the training, positions */
     float beta_fast, beta_slow; /* default 32 and 1 */
-    float attn;                 /* factor on cos and sin; default 1, under YaRN 1 + 0.1 log(1/scale) */
+    float attn; /* factor on cos and sin; default 1, under YaRN 1 + 0.1 log(1/scale) */
 };
 
 /* angles[t][p] = (cos, sin) of token t's pair p: n_tok * n_rot floats, pairs of (cos, sin), for
  * positions pos[t] (negative ones turn backwards: the difference of two positions re-rotates a
- * stored key, with attn = 1). Angles are computed in double. LR_EINVAL for n_rot out of its bounds. */
+ * stored key, with attn = 1). Angles are computed in double. LR_EINVAL: n_rot out of bounds. */
 int lr_kern_rope_angles(const struct lr_kern_rope *cfg, const int32_t *pos, size_t n_tok,
                         float *angles);
 
-/* ---- Selection ----------------------------------------------------------------------------------- */
+/* ---- Selection ---- */
 
 /* Indices of the k largest of n scores (n < 2^32), ties by the lower index, NaN below -INFINITY, -0
  * equal to 0. Writes min(k, n) indices in ascending order and returns their number. Four passes at
@@ -230,8 +234,8 @@ struct lr_kern_kmeans {
     bool spherical;  /* by inner product, centroids of length 1; else by squared distance */
 };
 /* centroid: (k, dim). assign: n. Deterministic for points, seed of rng and variant. A point goes to
- * the lower of two equally near clusters; a cluster that runs empty takes the point farthest from its
- * own centroid. LR_EINVAL for bounds, LR_ENOMEM (n doubles and k counts are borrowed). */
+ * the lower of two equally near clusters; a cluster that runs empty takes the point farthest from
+ * its own centroid. LR_EINVAL for bounds, LR_ENOMEM (n doubles and k counts are borrowed). */
 int lr_kern_kmeans(const struct lr_kern_kmeans *cfg, struct lr_rng *rng, float *centroid,
                    uint32_t *assign);
 

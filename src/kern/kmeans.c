@@ -2,9 +2,9 @@
  * kern/kmeans.c - Lloyd's algorithm from k-means++ seeds (Arthur and Vassilvitskii 2007).
  *
  * Distances are |x|^2 - 2 x.c + |c|^2, of which x.c is one call of mul per tile of points; |x|^2 is
- * the same for all centroids and is left out of comparisons. Everything runs in a fixed order, sums of
- * members in double in the order of points: the result is a function of the points, the generator's
- * state and the variant.
+ * the same for all centroids and is left out of comparisons. Everything runs in a fixed order, sums
+ * of members in double in the order of points: the result is a function of the points, the
+ * generator's state and the variant.
  */
 #include "kern/kern_int.h"
 

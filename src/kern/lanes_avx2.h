@@ -10,9 +10,13 @@ typedef struct {
     __m256 lo, hi;
 } v16;
 
-#define ROWS 2 /* 2 x 2 sums of two registers each; wider tiles spill */
-#define TOKENS 2
+#define ROWS         2 /* 2 x 2 sums of two registers each; wider tiles spill */
+#define TOKENS       2
 #define TOKENS_FUSED 2
+
+/* GCC 12 would rather read an operand from memory at each use, and there are only two loads a
+ * cycle: 16 instead of 8 in the tile's step. */
+#define v_pin(v) __asm__("" : "+x"((v).lo), "+x"((v).hi))
 
 static inline v16 v_both(__m256 a)
 {
@@ -84,7 +88,8 @@ static inline v16 v_exp2i(v16 t)
 }
 static inline __m256 i8_half(const int8_t *p)
 {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+    return _mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
 }
 static inline v16 v_i8(const int8_t *p)
 {
@@ -166,8 +171,8 @@ static inline int32_t dot_i8_64(const int8_t *a, const int8_t *b, size_t n64)
     for (size_t i = 0; i < 4 * n64; i++) {
         __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(a + 16 * i));
         __m128i y = _mm_loadu_si128((const __m128i *)(const void *)(b + 16 * i));
-        sum = _mm256_add_epi32(
-            sum, _mm256_madd_epi16(_mm256_cvtepi8_epi16(x), _mm256_cvtepi8_epi16(y)));
+        sum = _mm256_add_epi32(sum,
+                               _mm256_madd_epi16(_mm256_cvtepi8_epi16(x), _mm256_cvtepi8_epi16(y)));
     }
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));

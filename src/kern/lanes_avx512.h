@@ -8,9 +8,11 @@
 
 typedef __m512 v16;
 
-#define ROWS 4        /* 4 x 6 sums, 4 weights and one token: 29 of 32 registers */
-#define TOKENS 6
+#define ROWS         4 /* 4 x 6 sums, 4 weights and one token: 29 of 32 registers */
+#define TOKENS       6
 #define TOKENS_FUSED 4
+
+#define v_pin(v) ((void)(v))
 
 static inline v16 v_zero(void)
 {
@@ -79,7 +81,8 @@ static inline v16 v_exp2i(v16 t)
 }
 static inline v16 v_i8(const int8_t *p)
 {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
 }
 static inline void v_to_i8(int8_t *p, v16 a)
 {
@@ -178,8 +181,8 @@ static inline int32_t dot_i8_64(const int8_t *a, const int8_t *b, size_t n64)
     for (size_t i = 0; i < 2 * n64; i++) {
         __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(a + 32 * i));
         __m256i y = _mm256_loadu_si256((const __m256i *)(const void *)(b + 32 * i));
-        sum = _mm512_add_epi32(
-            sum, _mm512_madd_epi16(_mm512_cvtepi8_epi16(x), _mm512_cvtepi8_epi16(y)));
+        sum = _mm512_add_epi32(sum,
+                               _mm512_madd_epi16(_mm512_cvtepi8_epi16(x), _mm512_cvtepi8_epi16(y)));
     }
 #endif
     return _mm512_reduce_add_epi32(sum);

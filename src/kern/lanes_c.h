@@ -2,12 +2,13 @@
  * kern/lanes_c.h - sixteen lanes in plain C, and the vocabulary that every lanes_*.h speaks.
  *
  *   v16                   sixteen floats
- *   v_load_n, v_store_n   the first n lanes, 1 <= n <= 15; the others are 0, and not touched in memory
+ *   v_pin(v)              keep v in registers from here on (a hint)
+ *   v_load_n, v_store_n   the first n lanes, 1 <= n <= 15; the others are 0 and not in memory
  *   v_fma(a, b, c)        a * b + c, fused; here: rounded twice, which no other variant does
  *   v_max, v_min          a > b ? a : b and a < b ? a : b: b when either is NaN
  *   v_keep_from(k, x, y)  y, but 0 in lanes where x < k
  *   v_exp2i(t)            2^n for t = n + 1.5 * 2^23, -126 <= n <= 127
- *   v_i8, v_f16, v_bf16   sixteen narrow numbers as floats; v_to_i8 to the nearest, within -127..127
+ *   v_i8, v_f16, v_bf16   sixteen narrow numbers as floats; v_to_i8: nearest, of -127..127
  *   v_sum, v_hmax         the tree of kern.h; the largest lane
  *   v_dot4(a, b)          lane j: sum of products 4j .. 4j + 3 of 64 bytes; b in -127..127
  *   v_each8, v_each4      two floats, each eight times; four floats, each four times
@@ -15,8 +16,8 @@
  *   f16_one(p)            one binary16 in memory
  *   ROWS, TOKENS          shape of the register tile of mul; TOKENS_FUSED: when it also decodes
  *
- * The four quads are vectors of the compiler (GNU C): SSE2 where there is nothing better, loops where
- * there is nothing at all.
+ * The four quads are vectors of the compiler (GNU C): SSE2 where there is nothing better, loops
+ * where there is nothing at all.
  */
 #ifndef LR_KERN_LANES_C_H
 #define LR_KERN_LANES_C_H
@@ -27,9 +28,11 @@ typedef struct {
     quad q[4];
 } v16;
 
-#define ROWS 1
-#define TOKENS 2
+#define ROWS         1
+#define TOKENS       2
 #define TOKENS_FUSED 2
+
+#define v_pin(v) ((void)(v))
 
 static inline v16 v_set(float a)
 {

@@ -10,9 +10,11 @@ typedef struct {
     float32x4_t q[4];
 } v16;
 
-#define ROWS 2 /* 2 x 2 sums of four registers each, 8 for weights, 4 for a token */
-#define TOKENS 2
+#define ROWS         2 /* 2 x 2 sums of four registers each, 8 for weights, 4 for a token */
+#define TOKENS       2
 #define TOKENS_FUSED 2
+
+#define v_pin(v) ((void)(v))
 
 #define FOUR(expr0, expr1, expr2, expr3) ((v16){{expr0, expr1, expr2, expr3}})
 #define EACH2(name, fn)                                                                            \
@@ -97,15 +99,16 @@ static inline v16 v_i8(const int8_t *p)
 {
     int8x16_t b = vld1q_s8(p);
     int16x8_t lo = vmovl_s8(vget_low_s8(b)), hi = vmovl_s8(vget_high_s8(b));
-    return FOUR(vcvtq_f32_s32(vmovl_s16(vget_low_s16(lo))),
-                vcvtq_f32_s32(vmovl_s16(vget_high_s16(lo))),
-                vcvtq_f32_s32(vmovl_s16(vget_low_s16(hi))),
-                vcvtq_f32_s32(vmovl_s16(vget_high_s16(hi))));
+    return FOUR(
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(lo))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(lo))),
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(hi))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(hi))));
 }
 static inline void v_to_i8(int8_t *p, v16 a)
 {
-    int16x8_t lo = vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(a.q[0])), vqmovn_s32(vcvtnq_s32_f32(a.q[1])));
-    int16x8_t hi = vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(a.q[2])), vqmovn_s32(vcvtnq_s32_f32(a.q[3])));
+    int16x8_t lo =
+        vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(a.q[0])), vqmovn_s32(vcvtnq_s32_f32(a.q[1])));
+    int16x8_t hi =
+        vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(a.q[2])), vqmovn_s32(vcvtnq_s32_f32(a.q[3])));
     vst1q_s8(p, vcombine_s8(vqmovn_s16(lo), vqmovn_s16(hi)));
 }
 static inline float32x4_t f16_quad(const uint16_t *p)

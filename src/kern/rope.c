@@ -4,18 +4,19 @@
  *   angle of pair p at position t:  t * theta^(-2p / n_rot), scaled
  *
  * Computed once per token and shared by all heads and layers, so they can afford double precision:
- * at position 100,000 a float angle would be off by 4e-3. Sines come from the C library: two machines
- * agree as far as their libraries do.
+ * at position 100,000 a float angle would be off by 4e-3. Sines come from the C library: two
+ * machines agree as far as their libraries do.
  *
  * YaRN (Peng et al. 2023, "NTK-by-parts"): a pair that turns r = yarn_ctx * frequency / 2 pi times
- * within the trained context keeps its frequency when r >= beta_fast, is interpolated (times `scale`)
- * when r <= beta_slow. The paper ramps over r; released code ramps linearly over the pair's index
- * between the two cuts, rounded outwards, and trained models expect that: so does this.
+ * within the trained context keeps its frequency when r >= beta_fast, is interpolated (times
+ * `scale`) when r <= beta_slow. The paper ramps over r; released code ramps linearly over the
+ * pair's index between the two cuts, rounded outwards, and trained models expect that: so does
+ * this.
  */
 #include "kern/kern_int.h"
 
 #define N_ROT_MAX 512
-#define TWO_PI 6.283185307179586477
+#define TWO_PI    6.283185307179586477
 
 struct plan {
     double base, scale, attn;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * kern/topk.c - the k largest of n scores.
  *
- * Radix selection. A float's bits, with the sign handled, order as unsigned numbers; three passes of
- * 11, 11 and 10 bits count digits and narrow down the k-th largest key exactly; one more pass takes
- * everything above it and, in order, as many equals as are wanted. Linear whatever the data, 8 KiB of
- * stack, and ties fall to the lower index by construction. A heap of k (dropped) is quicker below
- * k = 16 or so but not linear; quickselect needs a copy and has bad cases.
+ * Radix selection. A float's bits, with the sign handled, order as unsigned numbers; three passes
+ * of 11, 11 and 10 bits count digits and narrow down the k-th largest key exactly; one more pass
+ * takes everything above it and, in order, as many equals as are wanted. Linear whatever the data,
+ * 8 KiB of stack, and ties fall to the lower index by construction. A heap of k (dropped) is
+ * quicker below k = 16 or so but not linear; quickselect needs a copy and has bad cases.
  */
 #include "kern/kern_int.h"
 

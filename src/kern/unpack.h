@@ -2,9 +2,12 @@
  * kern/unpack.h - quantised blocks to signed bytes, scales and offsets. Compiled once per variant.
  *
  * Every quantised format is first brought into one form, `struct codes`: an element is
- * s[i / 32] * q[i] - m[i / 32], but s[i / 16] * q[i] for Q6_K. So a format is one function here and nothing anywhere else: decode,
- * mul, mulq and mix know only codes. The detour through the first-level cache costs less than what a
- * fused kernel per format and variant (8 x 6 of them) would have to be tested for: bench/kern.c.
+ *
+ *   s[i / 32] * q[i] - m[i / 32]       (Q6_K: s[i / 16] * q[i]; symmetric formats: no m)
+ *
+ * So a format is one function here and nothing anywhere else: decode, mul, mulq and mix know only
+ * codes. The detour through the first-level cache costs about a third of a fused kernel's speed,
+ * and saves one kernel per format, variant and number of tokens, each with its own order of sums.
  *
  * The layouts, after the published format of GGUF files (ggml's documentation of its block types);
  * little-endian, d e m: binary16, bit fields from the low end. Numbers are bytes; [a..b] elements.
@@ -24,8 +27,8 @@
  *        0..3      s[0..3]     s[4..7] high two                 s[4+i] low  t[4+i] low
  *        4..7      t[0..3]     t[4..7] high two
  *  Q6_K, half a of 128 elements: l at 64a, h at 32a; j = 0..31
- *        [j]    = l[j] low nibble,     h[j] bits 0..1        [64+j] = l[j] high nibble,    bits 4..5
- *        [32+j] = l[32+j] low nibble,  h[j] bits 2..3        [96+j] = l[32+j] high nibble, bits 6..7
+ *        [j]    = l[j] low nibble,     h[j] bits 0..1    [64+j] = l[j] high nibble,    bits 4..5
+ *        [32+j] = l[32+j] low nibble,  h[j] bits 2..3    [96+j] = l[32+j] high nibble, bits 6..7
  */
 
 struct codes {
@@ -35,34 +38,33 @@ struct codes {
 };
 
 /* Vectors of the compiler: it knows what the variant has. Only ever locals. */
-typedef uint8_t bytes16 __attribute__((vector_size(16)));
 typedef uint8_t bytes32 __attribute__((vector_size(32)));
-typedef uint32_t words4 __attribute__((vector_size(16)));
+typedef uint32_t words8 __attribute__((vector_size(32)));
+typedef uint64_t longs4 __attribute__((vector_size(32)));
 
-/* 16 bytes of nibbles to 32 codes, less `less`. With h: bit j of its 32 is bit 4 of code j: the bytes of
- * h are spread so that each code gets the byte with its bit, which is then masked out. All in
- * registers: reading back what was just stored in other pieces stalls (it cost Q5_0 a factor of 5). */
+/* 16 bytes of nibbles to 32 codes, less `less`: both halves of the register hold the bytes, the
+ * upper one shifted down. With h: bit j of its 32 is bit 4 of code j: the bytes of h are spread so
+ * that each code gets the byte with its bit, which is then masked out. All in registers: reading
+ * back what was just stored in smaller pieces stalls (it cost Q5_0 a factor of 5). */
 static inline __attribute__((always_inline)) void nibbles(int8_t *q, const uint8_t *p,
                                                           const uint8_t *h, uint8_t less)
 {
-    bytes16 v, lo, hi;
-    memcpy(&v, p, 16);
-    lo = v & 15;
-    hi = v >> 4;
+    uint64_t a, b;
+    memcpy(&a, p, 8);
+    memcpy(&b, p + 8, 8);
+    bytes32 codes = (bytes32)((longs4){a, b, a, b} >> (longs4){0, 0, 4, 4}) & 15;
     if (h) {
         uint32_t w;
         memcpy(&w, h, 4);
-        const bytes16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-        bytes16 all = (bytes16)(words4){w, w, w, w};
-        bytes16 a = __builtin_shufflevector(all, all, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
-        bytes16 b = __builtin_shufflevector(all, all, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
-        lo |= (bytes16)((a & bit) != 0) & 16;
-        hi |= (bytes16)((b & bit) != 0) & 16;
+        const bytes32 bit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128,
+                             1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+        bytes32 all = (bytes32)(words8){w, w, w, w, w, w, w, w};
+        all = __builtin_shufflevector(all, all, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 18,
+                                      18, 18, 18, 18, 18, 18, 18, 19, 19, 19, 19, 19, 19, 19, 19);
+        codes |= (bytes32)((all & bit) != 0) & 16;
     }
-    lo -= less;
-    hi -= less;
-    memcpy(q, &lo, 16);
-    memcpy(q + 16, &hi, 16);
+    codes -= less;
+    memcpy(q, &codes, 32);
 }
 
 static inline void unpack_q8_0(struct codes *c, const uint8_t *p, size_t n)
@@ -78,12 +80,12 @@ static inline __attribute__((always_inline)) void unpack_small(struct codes *c, 
                                                                size_t n, bool high, bool min)
 {
     size_t head = min ? 4 : 2;
+    const uint8_t less = (uint8_t)(min ? 0 : high ? 16 : 8);
     for (size_t i = 0; i < n; i += 32, p += head + (high ? 20 : 16)) {
         c->s[i / 32] = f16_one(p);
         if (min)
             c->m[i / 32] = -f16_one(p + 2);
-        nibbles(c->q + i, p + head + (high ? 4 : 0), high ? p + head : NULL,
-                min ? 0 : high ? 16 : 8);
+        nibbles(c->q + i, p + head + (high ? 4 : 0), high ? p + head : NULL, less);
     }
 }
 

@@ -4,9 +4,9 @@
 #include "kern/kern_int.h"
 
 #if defined(__x86_64__)
-#define VARIANT lr_kern_avx2
+#define VARIANT      lr_kern_avx2
 #define VARIANT_NAME "avx2"
-#define HAS_FMA 1
+#define HAS_FMA      1
 #include "kern/lanes_avx2.h"
 #include "kern/body.h"
 #endif

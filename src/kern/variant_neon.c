@@ -4,9 +4,9 @@
 #include "kern/kern_int.h"
 
 #if defined(__aarch64__)
-#define VARIANT lr_kern_neon
+#define VARIANT      lr_kern_neon
 #define VARIANT_NAME "neon"
-#define HAS_FMA 1
+#define HAS_FMA      1
 #include "kern/lanes_neon.h"
 #include "kern/body.h"
 #endif

@@ -54,7 +54,8 @@ static inline float awkward(struct lr_rng *r)
     }
 }
 
-/* n floats; exact malloc, so that a sanitizer sees one lane too many. `skew` floats off alignment. */
+/* n floats; exact malloc, so that a sanitizer sees one lane too many. `skew` floats off alignment.
+ */
 static inline float *floats(struct lr_rng *r, size_t n)
 {
     float *p = malloc(n ? n * sizeof *p : 1);

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * tests/unit/kern/test_mul.c - rows of every type: decoding against a twin that reads the layout
- * element by element, products against sums in double, and the contract that neighbours never matter.
+ * element by element, products against sums in double, and the contract that neighbours never
+ * matter.
  */
 #include "kern_kit.h"
 
-#define GOLDEN 0xfd3d0ef3fa54c3c2u /* of all_fused_variants_on_all_machines_agree; changes with the contract only */
+#define GOLDEN                                                                                     \
+    0xfd3d0ef3fa54c3c2u /* of all_fused_variants_on_all_machines_agree; changes with the contract  \
+                           only */
 
 static double half(const uint8_t *p)
 {
@@ -171,7 +174,8 @@ static void decoding_is_what_the_layout_says_on_every_variant(void **state)
             size_t k = length(&rng, (enum lr_kern_type)t);
             struct rows r = rows_new(&rng, (enum lr_kern_type)t, k, 1);
             float *out = floats(NULL, k);
-            EACH_VARIANT(kern) {
+            EACH_VARIANT(kern)
+            {
                 kern->decode(r.w.type, out, r.w.p, k);
                 for (size_t i = 0; i < k; i++)
                     REQUIRE(out[i] == (float)twin(r.w.type, r.w.p, i),
@@ -223,7 +227,7 @@ static void products_are_those_of_doubles(void **state)
             struct rows r = rows_new(&rng, (enum lr_kern_type)t, k, n);
             float *x = floats(&rng, n_tok * stride), *out = floats(NULL, n * n_tok);
             EACH_VARIANT(kern)
-                check_product(kern, &r, x, stride, n_tok, out, scratch);
+            check_product(kern, &r, x, stride, n_tok, out, scratch);
             free(x);
             free(out);
             free(r.mem);
@@ -245,7 +249,8 @@ static void neighbours_change_no_bit_of_a_product(void **state)
         struct rows r = rows_new(&rng, type, k, n);
         float *x = floats(&rng, n_tok * k), *whole = floats(NULL, n * n_tok);
         float *other = floats(NULL, n * n_tok), *first = NULL;
-        EACH_VARIANT(kern) {
+        EACH_VARIANT(kern)
+        {
             kern->mul(&r.w, k, x, k, n_tok, whole, n, scratch);
             for (size_t from = 0, rows; from < n; from += rows) {
                 rows = 1 + lr_rng_below(&rng, n - from);
@@ -283,11 +288,12 @@ static void a_product_of_floats_is_dot(void **state)
     for (size_t n = 1; n < 2200; n += 1 + n / 3) {
         float *a = floats(&rng, n), *b = floats(&rng, n), out;
         struct lr_kern_rows w = {LR_KERN_F32, a, n * sizeof *a, 1};
-        EACH_VARIANT(kern) {
+        EACH_VARIANT(kern)
+        {
             float dot = kern->dot(a, b, n);
             kern->mul(&w, n, b, n, 1, &out, 1, scratch);
-            REQUIRE(same(&dot, &out, sizeof dot), "%s n %zu: %a and %a", kern->name, n,
-                    (double)dot, (double)out);
+            REQUIRE(same(&dot, &out, sizeof dot), "%s n %zu: %a and %a", kern->name, n, (double)dot,
+                    (double)out);
         }
         free(a);
         free(b);
@@ -319,7 +325,8 @@ static void the_order_of_sums_is_the_promised_one(void **state)
     for (size_t n = 0; n < 5000; n += 1 + n / 2) {
         float *a = floats(&rng, n), *b = floats(&rng, n);
         float want = slow_dot(a, b, n);
-        EACH_VARIANT(kern) {
+        EACH_VARIANT(kern)
+        {
             if (kern->fma)
                 REQUIRE(kern->dot(a, b, n) == want, "%s n %zu", kern->name, n);
         }
@@ -339,8 +346,10 @@ static void mixing_rows_is_one_chain_however_cut(void **state)
         size_t k = length(&rng, type), n = 1 + lr_rng_below(&rng, 50);
         size_t n_tok = 1 + lr_rng_below(&rng, 5);
         struct rows r = rows_new(&rng, type, k, n);
-        float *p = floats(&rng, n_tok * n), *out = floats(NULL, n_tok * k), *cut = floats(NULL, n_tok * k);
-        EACH_VARIANT(kern) {
+        float *p = floats(&rng, n_tok * n), *out = floats(NULL, n_tok * k),
+              *cut = floats(NULL, n_tok * k);
+        EACH_VARIANT(kern)
+        {
             memset(out, 0, n_tok * k * sizeof *out);
             memset(cut, 0, n_tok * k * sizeof *cut);
             kern->mix(&r.w, k, p, n, n_tok, out, k, scratch);
@@ -385,7 +394,8 @@ static void check_mulq(const struct lr_kern *kern, const struct rows *r, const f
         for (size_t i = 0; i < r->k; i++) {
             y[i] = d[i / 32] * (float)q[i];
             float off = fabsf(y[i] - x[t * r->k + i]);
-            REQUIRE(off <= d[i / 32] * 0.5001f + 1e-37f, "%s act: off by %g", kern->name, (double)off);
+            REQUIRE(off <= d[i / 32] * 0.5001f + 1e-37f, "%s act: off by %g", kern->name,
+                    (double)off);
         }
         for (size_t i = 0; i < n; i++) {
             double size, want = exact(r, i, y, &size), got = out[t * n + i];
@@ -419,7 +429,7 @@ static void products_of_codes_are_exact_but_for_the_sum(void **state)
             struct rows r = rows_new(&rng, (enum lr_kern_type)t, k, n);
             float *x = floats(&rng, n_tok * k);
             EACH_VARIANT(kern)
-                check_mulq(kern, &r, x, n_tok, scratch);
+            check_mulq(kern, &r, x, n_tok, scratch);
             free(x);
             free(r.mem);
         }
@@ -443,7 +453,8 @@ static void all_fused_variants_on_all_machines_agree(void **state)
     struct lr_rng rng;
     void *scratch = scratch_new();
     float *x = floats(NULL, TOK * K), *row = floats(NULL, K), *out = floats(NULL, TOK * K);
-    EACH_VARIANT(kern) {
+    EACH_VARIANT(kern)
+    {
         uint64_t h = 0xcbf29ce484222325u;
         lr_rng_seed(&rng, 18);
         for (int t = 0; t < LR_KERN_I4R; t++) {
@@ -485,7 +496,8 @@ static void no_token_and_no_row_write_nothing(void **state)
     float x[64] = {1}, out[2] = {7, 7};
     uint8_t row[34] = {0};
     struct lr_kern_rows none = {LR_KERN_Q8_0, row, 34, 0}, one = {LR_KERN_Q8_0, row, 34, 1};
-    EACH_VARIANT(kern) {
+    EACH_VARIANT(kern)
+    {
         kern->mul(&none, 32, x, 32, 1, out, 1, scratch);
         kern->mul(&none, 32, x, 1, 32, out, 1, scratch);
         kern->mul(&one, 32, x, 32, 0, out, 1, scratch);

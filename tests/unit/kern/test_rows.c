@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * tests/unit/kern/test_rows.c - conversions, encoders, activations, softmax, norms, rotations: every
- * variant against double, and the bits of the variants against one another.
+ * tests/unit/kern/test_rows.c - conversions, encoders, activations, softmax, norms, rotations:
+ * every variant against double, and the bits of the variants against one another.
  */
 #include "kern_kit.h"
 
@@ -11,7 +11,8 @@ static void halves_survive_the_round_trip(void **state)
     static float f[65536];
     for (size_t i = 0; i < 65536; i++)
         in[i] = (uint16_t)i;
-    EACH_VARIANT(k) {
+    EACH_VARIANT(k)
+    {
         k->f16_to_f32(f, in, 65536);
         k->f32_to_f16(out, f, 65536);
         for (size_t i = 0; i < 65536; i++) {
@@ -53,7 +54,8 @@ static void rounding_to_half_takes_the_nearest_even(void **state)
         bits = (bits & 0x83ffffff) | (uint32_t)(0x60 + lr_rng_below(&rng, 34)) << 23;
         memcpy(&x[i], &bits, 4);
     }
-    EACH_VARIANT(k) {
+    EACH_VARIANT(k)
+    {
         k->f32_to_f16(out, x, n);
         if (v_ == 0)
             memcpy(first, out, n * 2);
@@ -65,14 +67,16 @@ static void rounding_to_half_takes_the_nearest_even(void **state)
         double up = h < 0x7c00 ? fabs(half_value(h + 1) - v) : INFINITY;
         double down = h ? fabs(half_value(h - 1) - v) : INFINITY;
         REQUIRE(err <= up && err <= down, "%a became %x", (double)x[i], h);
-        REQUIRE((err < up && err < down) || h % 2 == 0, "%a is halfway and became %x", (double)x[i], h);
+        REQUIRE((err < up && err < down) || h % 2 == 0, "%a is halfway and became %x", (double)x[i],
+                h);
     }
     free(x);
     free(first);
     free(out);
 }
 
-/* Largest allowed error over the block's range (kern.h): of the largest magnitude or of the width. */
+/* Largest allowed error over the block's range (kern.h): of the largest magnitude or of the width.
+ */
 static double bound(enum lr_kern_type type, double top, double lo, double hi)
 {
     double width = (hi > 0 ? hi : 0) - (lo < 0 ? lo : 0);
@@ -147,7 +151,8 @@ static void zeros_and_monsters_encode_without_harm(void **state)
         lr_kern_encode((enum lr_kern_type)t, row, x, 256);
         lr_kern()->decode((enum lr_kern_type)t, y, row, 256);
         for (size_t i = 0; i < 256; i++)
-            REQUIRE(y[i] == 0, "%s: zero became %g", lr_kern_type_name((enum lr_kern_type)t), (double)y[i]);
+            REQUIRE(y[i] == 0, "%s: zero became %g", lr_kern_type_name((enum lr_kern_type)t),
+                    (double)y[i]);
         float wild[] = {NAN, INFINITY, -INFINITY, 3e38f, -3e38f, 1e-42f};
         for (size_t i = 0; i < 256; i++)
             x[i] = wild[i % 6];
@@ -177,12 +182,14 @@ static void exp_is_within_two_ulp(void **state)
     float *x = floats(NULL, n), *y = floats(NULL, n), *first = floats(NULL, n);
     for (size_t i = 0; i < n; i++)
         x[i] = -87.3f + 175.3f * (float)i / (float)(n - 1);
-    EACH_VARIANT(k) {
+    EACH_VARIANT(k)
+    {
         memcpy(y, x, n * sizeof *x);
         k->exp(y, n);
         for (size_t i = 0; i < n; i++) {
             double want = exp((double)x[i]);
-            REQUIRE(fabs(y[i] - want) <= want * 0x1p-22, "%s exp(%a) = %a", k->name, (double)x[i], (double)y[i]);
+            REQUIRE(fabs(y[i] - want) <= want * 0x1p-22, "%s exp(%a) = %a", k->name, (double)x[i],
+                    (double)y[i]);
         }
         if (k->fma && isnan(first[0]))
             memcpy(first, y, n * sizeof *y);
@@ -212,7 +219,8 @@ static void softmax_in_pieces_is_softmax(void **state)
         }
         for (size_t i = 0; i < n; i++)
             sum += top > -INFINITY ? exp(x[i] - top) : 0;
-        EACH_VARIANT(k) {
+        EACH_VARIANT(k)
+        {
             struct lr_kern_softmax s = LR_KERN_SOFTMAX_INIT;
             memcpy(y, x, n * sizeof *x);
             for (size_t at = 0, now; at < n; at += now) {
@@ -221,9 +229,11 @@ static void softmax_in_pieces_is_softmax(void **state)
                 k->scale(y, keep, at);
             }
             for (size_t i = 0; i < n && sum > 0; i++)
-                REQUIRE(fabs(y[i] / s.sum - exp(x[i] - top) / sum) < 3e-6, "%s n %zu [%zu]", k->name, n, i);
+                REQUIRE(fabs(y[i] / s.sum - exp(x[i] - top) / sum) < 3e-6, "%s n %zu [%zu]",
+                        k->name, n, i);
             float lse = lr_kern_lse(&s);
-            REQUIRE(sum > 0 ? fabs(lse - (top + log(sum))) < 1e-5 * (1 + fabs(top)) : lse == -INFINITY,
+            REQUIRE(sum > 0 ? fabs(lse - (top + log(sum))) < 1e-5 * (1 + fabs(top))
+                            : lse == -INFINITY,
                     "%s lse %g", k->name, (double)lse);
         }
         free(x);
@@ -237,14 +247,16 @@ static void norms_and_gates_agree_with_double(void **state)
     struct lr_rng rng;
     lr_rng_seed(&rng, 24);
     for (size_t n = 1; n < 1700; n += 1 + n / 2) {
-        float *x = floats(&rng, n), *w = floats(&rng, n), *y = floats(NULL, n), *z = floats(NULL, n);
+        float *x = floats(&rng, n), *w = floats(&rng, n), *y = floats(NULL, n),
+              *z = floats(NULL, n);
         for (size_t i = 0; i < n; i++)
             x[i] = gauss(&rng) * 5;
         double ss = 0;
         for (size_t i = 0; i < n; i++)
             ss += (double)x[i] * x[i];
         double f = 1 / sqrt(ss / (double)n + 1e-5);
-        EACH_VARIANT(k) {
+        EACH_VARIANT(k)
+        {
             k->rmsnorm(y, x, w, n, 1e-5f);
             k->silu_mul(z, x, w, n);
             for (size_t i = 0; i < n; i++) {
@@ -260,7 +272,8 @@ static void norms_and_gates_agree_with_double(void **state)
             k->add(y, w, n);
             k->scale(y, 2, n);
             for (size_t i = 0; i < n; i++)
-                REQUIRE(fabs(y[i] - (2.0 * x[i] + 3.0 * w[i])) <= 1e-6 * (fabsf(x[i]) + fabsf(w[i])) + 1e-37,
+                REQUIRE(fabs(y[i] - (2.0 * x[i] + 3.0 * w[i])) <=
+                            1e-6 * (fabsf(x[i]) + fabsf(w[i])) + 1e-37,
                         "%s axpy, add, scale", k->name);
         }
         free(x);
@@ -280,14 +293,17 @@ static void hadamard_is_orthonormal_and_its_own_inverse(void **state)
         float *x = floats(&rng, n), *y = floats(NULL, n);
         for (size_t i = 0; i < n; i++)
             x[i] = gauss(&rng);
-        EACH_VARIANT(k) {
+        EACH_VARIANT(k)
+        {
             memcpy(y, x, n * sizeof *y);
             k->hadamard(y, n, block);
             for (size_t i = 0; i < n; i += 1 + n / 11) {
                 double sum = 0;
                 for (size_t j = 0; j < block; j++)
-                    sum += x[i / block * block + j] * (__builtin_parityll(i % block & j) ? -1.0 : 1.0);
-                REQUIRE(fabs(y[i] - sum / sqrt((double)block)) < 1e-5, "%s block %zu", k->name, block);
+                    sum +=
+                        x[i / block * block + j] * (__builtin_parityll(i % block & j) ? -1.0 : 1.0);
+                REQUIRE(fabs(y[i] - sum / sqrt((double)block)) < 1e-5, "%s block %zu", k->name,
+                        block);
             }
             k->hadamard(y, n, block);
             for (size_t i = 0; i < n; i++)
@@ -314,7 +330,8 @@ static void integer_sums_are_exact(void **state)
             want += a[i] * b[i];
             bits += (uint32_t)__builtin_popcount((uint8_t)(a[i] ^ b[i]));
         }
-        EACH_VARIANT(k) {
+        EACH_VARIANT(k)
+        {
             REQUIRE(k->dot_i8(a, b, n) == want, "%s dot_i8 n %zu", k->name, n);
             REQUIRE(k->hamming(a, b, n) == bits, "%s hamming n %zu", k->name, n);
         }
@@ -340,10 +357,13 @@ static void rope_turns_pairs_and_leaves_the_rest(void **state)
     struct lr_rng rng;
     lr_rng_seed(&rng, 27);
     for (int round = 0; round < 40; round++) {
-        size_t dim = 8u << lr_rng_below(&rng, 5), n_rot = 2 * (1 + lr_rng_below(&rng, dim / 2)), heads = 3;
-        struct lr_kern_rope cfg = {.n_rot = n_rot, .base = round % 2 ? 1e6f : 0, .scale = round % 3 ? 0 : 0.25f};
+        size_t dim = 8u << lr_rng_below(&rng, 5), n_rot = 2 * (1 + lr_rng_below(&rng, dim / 2)),
+               heads = 3;
+        struct lr_kern_rope cfg = {
+            .n_rot = n_rot, .base = round % 2 ? 1e6f : 0, .scale = round % 3 ? 0 : 0.25f};
         int32_t pos[2] = {(int32_t)lr_rng_below(&rng, 100000), -5};
-        float *angles = floats(NULL, 2 * n_rot), *x = floats(&rng, heads * dim), *y = floats(NULL, heads * dim);
+        float *angles = floats(NULL, 2 * n_rot), *x = floats(&rng, heads * dim),
+              *y = floats(NULL, heads * dim);
         for (size_t i = 0; i < heads * dim; i++)
             x[i] = gauss(&rng);
         assert_int_equal(lr_kern_rope_angles(&cfg, pos, 2, angles), 0);
@@ -352,7 +372,8 @@ static void rope_turns_pairs_and_leaves_the_rest(void **state)
             for (size_t p = 0; p < n_rot / 2; p++)
                 angle[p] = pos[t] * pow(round % 2 ? 1e6 : 1e4, -2.0 * (double)p / (double)n_rot) *
                            (round % 3 ? 1 : 0.25);
-            EACH_VARIANT(k) {
+            EACH_VARIANT(k)
+            {
                 memcpy(y, x, heads * dim * sizeof *y);
                 k->rope(y, heads, dim, n_rot, round % 4 < 2, angles + t * n_rot);
                 for (size_t i = 0; i < heads * dim; i++) {
@@ -361,8 +382,8 @@ static void rope_turns_pairs_and_leaves_the_rest(void **state)
                             z[j] = x[i + j];
                         slow_rope(z, n_rot, round % 4 < 2, angle);
                     }
-                    REQUIRE(fabs(y[i] - z[i % dim]) < 2e-6, "%s dim %zu n_rot %zu [%zu] %g %g", k->name,
-                            dim, n_rot, i, (double)y[i], z[i % dim]);
+                    REQUIRE(fabs(y[i] - z[i % dim]) < 2e-6, "%s dim %zu n_rot %zu [%zu] %g %g",
+                            k->name, dim, n_rot, i, (double)y[i], z[i % dim]);
                 }
             }
         }
@@ -375,14 +396,16 @@ static void rope_turns_pairs_and_leaves_the_rest(void **state)
 static void yarn_scales_slow_pairs_only(void **state)
 {
     (void)state;
-    struct lr_kern_rope plain = {.n_rot = 64}, yarn = {.n_rot = 64, .scale = 0.25f, .yarn_ctx = 2048};
+    struct lr_kern_rope plain = {.n_rot = 64},
+                        yarn = {.n_rot = 64, .scale = 0.25f, .yarn_ctx = 2048};
     int32_t pos = 1;
     float a[64], b[64], factors[32];
     assert_int_equal(lr_kern_rope_angles(&plain, &pos, 1, a), 0);
     assert_int_equal(lr_kern_rope_angles(&yarn, &pos, 1, b), 0);
     double gain = 1 + 0.1 * log(4);
     for (size_t p = 0; p < 32; p++) {
-        double fast = atan2(a[2 * p + 1], a[2 * p]), now = atan2(b[2 * p + 1], b[2 * p]), share = now / fast;
+        double fast = atan2(a[2 * p + 1], a[2 * p]), now = atan2(b[2 * p + 1], b[2 * p]),
+               share = now / fast;
         assert_true(fabs(hypot(b[2 * p], b[2 * p + 1]) - gain) < 1e-6);
         REQUIRE(share < 1.0001 && share > 0.2499, "pair %zu: %g", p, share);
         REQUIRE(p > 4 || fabs(share - 1) < 1e-5, "pair %zu turns often and was scaled", p);

@@ -45,10 +45,12 @@ static void top_k_is_what_sorting_gives(void **state)
         qsort(want, n, 4, better_first);
         size_t m = k < n ? k : n;
         assert_int_equal(lr_kern_topk_sorted(x, n, k, got), m);
-        REQUIRE(same(want, got, m * 4), "sorted: seed %d round %d n %zu k %zu", (int)seed, round, n, k);
+        REQUIRE(same(want, got, m * 4), "sorted: seed %d round %d n %zu k %zu", (int)seed, round, n,
+                k);
         qsort(want, m, 4, by_index);
         assert_int_equal(lr_kern_topk(x, n, k, got), m);
-        REQUIRE(same(want, got, m * 4), "ascending: seed %d round %d n %zu k %zu", (int)seed, round, n, k);
+        REQUIRE(same(want, got, m * 4), "ascending: seed %d round %d n %zu k %zu", (int)seed, round,
+                n, k);
         free(x);
         free(want);
         free(got);
@@ -92,7 +94,8 @@ static void kmeans_finds_clouds_and_rests_at_means(void **state)
             for (size_t j = 0; j < dim; j++)
                 len += mean[j] * mean[j];
             for (size_t j = 0; j < dim; j++)
-                assert_true(fabs(c[a * dim + j] - mean[j] / (spherical ? sqrt(len) : count)) < 1e-5);
+                assert_true(fabs(c[a * dim + j] - mean[j] / (spherical ? sqrt(len) : count)) <
+                            1e-5);
         }
         free(x);
         free(c);
