@@ -36,6 +36,7 @@
 #define LR_ENGINE_ENGINE_H
 
 #include "base/base.h"
+#include "dialect/dialect.h"
 #include "kern/kern.h"
 #include "nn/nn.h"
 
@@ -285,5 +286,213 @@ struct lr_engine_random {
 };
 /* Writes a GGUF of a real shape with random weights: for speed, memory and exactness. */
 int lr_engine_random(const struct lr_engine_random *r, struct lr_err *err);
+
+/* ---- chat templates (template.c, template_family.c) ----
+ *
+ * A GGUF carries its chat template as a Jinja program. Larder never runs it: it looks for marks that
+ * tell one known family from another and renders that family itself. All of this is pure; a template
+ * is a value. */
+
+enum lr_engine_family {
+    LR_ENGINE_PLAIN, /* no template in the file: "User: ..", "Assistant: .." */
+    LR_ENGINE_CHATML,
+    LR_ENGINE_QWEN25, /* ChatML with <tool_call> */
+    LR_ENGINE_QWEN3,  /* and <think> */
+    LR_ENGINE_LLAMA2,
+    LR_ENGINE_LLAMA3,
+    LR_ENGINE_LLAMA31, /* with dates in the system turn, and tools */
+    LR_ENGINE_MISTRAL1,
+    LR_ENGINE_MISTRAL3,
+    LR_ENGINE_MISTRAL7,
+    LR_ENGINE_GEMMA,
+    LR_ENGINE_PHI3,
+    LR_ENGINE_ZEPHYR,
+    LR_ENGINE_DEEPSEEK2,
+    LR_ENGINE_DEEPSEEK3,
+    LR_ENGINE_DEEPSEEK_R1,
+    LR_ENGINE_FAMILIES
+};
+const char *lr_engine_family_name(enum lr_engine_family f); /* "chatml" ... */
+
+struct lr_engine_template {
+    enum lr_engine_family family;
+    const char *system; /* of a conversation that brings none; static, NULL: none */
+    bool bos;           /* the template itself begins with the token */
+    bool spaced;        /* Mistral: a blank after control tokens */
+    bool think;         /* <think> .. </think> in replies is reasoning */
+    bool think_open;    /* the prompt has said <think> already */
+};
+
+/* text: tokenizer.chat_template of the file; empty gives PLAIN. LR_EUNSUPPORTED: no family we know;
+ * the message quotes what the text begins with. */
+int lr_engine_template_match(struct lr_str text, struct lr_engine_template *out,
+                             struct lr_err *err);
+
+struct lr_engine_render {
+    const struct lr_request *request; /* CHAT */
+    size_t messages;                  /* only the first so many; 0 = all */
+    bool no_prompt;                   /* leave out what asks for the assistant's turn */
+};
+/* Appends the prompt's tokens. Control tokens of the template become ids; no text of the request is
+ * ever read as one. A control token the vocabulary lacks is encoded as the text it is.
+ *
+ * With no_prompt, the tokens of the first k messages are a prefix of those of the first k + 1, but for:
+ * QWEN3 (a new question drops the reasoning of old answers), MISTRAL3 and MISTRAL7 (tools, and
+ * MISTRAL3's system text, stand before the last question), LLAMA2, GEMMA and MISTRAL1 while k messages
+ * are system text only (it is part of the first question). ZEPHYR and DEEPSEEK2, whose turns begin
+ * with text, hold it for vocabularies that do not merge a line break with what follows.
+ *
+ * LR_EUNSUPPORTED: parts that are no text, tools where the family has no place for them, tool_choice
+ * that would have to be enforced. LR_EINVAL: no message. err->where: "messages[2]". */
+int lr_engine_template_render(const struct lr_engine_template *t, const struct lr_nn_tok *tok,
+                              const struct lr_engine_render *r, struct lr_nn_ids *ids,
+                              struct lr_err *err);
+/* The same as text, control tokens spelled out: for people and tests. tok may be NULL. */
+int lr_engine_template_text(const struct lr_engine_template *t, const struct lr_nn_tok *tok,
+                            const struct lr_engine_render *r, struct lr_buf *out,
+                            struct lr_err *err);
+
+struct lr_engine_stops {
+    uint32_t id[4]; /* end a reply, besides lr_nn_tok_ends */
+    size_t n_id;
+    struct lr_str text[2]; /* static; end a reply where the vocabulary has no such token */
+    size_t n_text;
+};
+void lr_engine_template_stops(const struct lr_engine_template *t, const struct lr_nn_tok *tok,
+                              struct lr_engine_stops *out);
+/* Replies must be decoded with control tokens spelled out (lr_nn_decoder_init's `special`). */
+bool lr_engine_template_spells(const struct lr_engine_template *t, const struct lr_request *r);
+
+/* ---- replies (reply.c): generated text into parts of an answer ---- */
+
+struct lr_engine_reply;
+
+struct lr_engine_reply_opts {
+    const struct lr_engine_template *tmpl; /* copied */
+    bool tools;         /* tool calls are looked for */
+    bool no_think;      /* the prompt has closed the reasoning */
+    uint16_t choice;
+    char id[25];        /* tool calls are named "call_<id>_<n>" */
+    lr_event_fn fn;     /* gets PART, DELTA and PART_END; nonzero ends the feed with that rc */
+    void *ctx;
+};
+#define LR_ENGINE_CALL_MAX LR_MIB(1) /* bytes of a tool call */
+
+int lr_engine_reply_open(struct lr_engine_reply **out, const struct lr_engine_reply_opts *o);
+/* More text, well-formed UTF-8, cut anywhere between characters: the events do not depend on where but
+ * for how deltas are cut. A tool call is told when it is complete; what begins like one and is none
+ * stays text. LR_ENOMEM or what fn said. */
+int lr_engine_reply_feed(struct lr_engine_reply *r, struct lr_str text);
+/* The end: what is held back is told, an open part ends. *calls: tool calls that were told. */
+int lr_engine_reply_end(struct lr_engine_reply *r, unsigned *calls);
+void lr_engine_reply_close(struct lr_engine_reply *r); /* NULL is fine */
+
+/* ---- sampler (sampler.c) ---- */
+
+#define LR_ENGINE_BIAS_MAX 1024u
+#define LR_ENGINE_TOP_MAX  20u   /* top_logprobs */
+#define LR_ENGINE_STOPS_MAX 32u  /* stop strings */
+#define LR_ENGINE_STOP_MAX 1024u /* bytes of one */
+
+struct lr_engine_bias {
+    uint32_t id;
+    float add;
+};
+
+/* All-zero but for temperature is plain sampling; all-zero is greedy. */
+struct lr_engine_sampling {
+    float temperature; /* 0: greedy, the lowest id among equals */
+    float top_p;       /* 0 or 1: off */
+    float min_p;       /* of the best one's probability; 0: off */
+    uint32_t top_k;    /* 0: off */
+    float repetition;  /* 0 or 1: off; over prompt and reply */
+    float presence, frequency; /* over the reply */
+    uint64_t seed;
+    const struct lr_engine_bias *bias; /* (n_bias), any order, copied */
+    size_t n_bias;
+    bool logprobs;
+    uint32_t top_logprobs; /* at most LR_ENGINE_TOP_MAX */
+};
+/* From a request: the members of its dialect, and min_p and repetition_penalty among the unknown ones.
+ * `seed` serves when the request brings none. Bias lives in a. LR_EINVAL: out of range, err->where is
+ * the member. */
+int lr_engine_sampling_read(struct lr_arena *a, const struct lr_request *r, uint32_t n_vocab,
+                            uint64_t seed, struct lr_engine_sampling *out, struct lr_err *err);
+
+struct lr_engine_likely {
+    uint32_t id;
+    float logprob; /* natural; of the model's own distribution: see sampler.c */
+};
+struct lr_engine_pick {
+    uint32_t id;
+    float logprob;
+    struct lr_engine_likely top[LR_ENGINE_TOP_MAX]; /* best first, equals by id */
+    uint32_t n_top;
+};
+
+/* One a sequence. Draws once from its own stream for every token picked with a temperature: the tokens
+ * do not depend on what else is in a batch. */
+struct lr_engine_sampler;
+int lr_engine_sampler_open(struct lr_engine_sampler **out, const struct lr_engine_sampling *o,
+                           uint32_t n_vocab);
+void lr_engine_sampler_close(struct lr_engine_sampler *s); /* NULL is fine */
+/* Tokens of the prompt, for `repetition`. */
+int lr_engine_sampler_see(struct lr_engine_sampler *s, const uint32_t *ids, size_t n);
+/* mask: bit id of word id / 64 allows a token; NULL: all. LR_EINVAL: nothing is allowed, or no logit is
+ * a number. The token counts as generated. */
+int lr_engine_sampler_pick(struct lr_engine_sampler *s, const float *logits, const uint64_t *mask,
+                           struct lr_engine_pick *out);
+
+/* Stop strings in text that arrives in pieces. What might be the beginning of one is held back. */
+struct lr_engine_stopper;
+/* LR_EOVER, LR_EINVAL (an empty one). Copied. */
+int lr_engine_stopper_open(struct lr_engine_stopper **out, const struct lr_str *stops, size_t n);
+void lr_engine_stopper_close(struct lr_engine_stopper *s); /* NULL is fine */
+/* Appends what is safe to show. *hit: the stop string that ended the text (the one that is complete
+ * first, of those the longest), or -1; after a hit nothing more comes out. */
+int lr_engine_stopper_feed(struct lr_engine_stopper *s, struct lr_str text, struct lr_buf *out,
+                           int *hit);
+/* No more text: appends what was held back. */
+int lr_engine_stopper_end(struct lr_engine_stopper *s, struct lr_buf *out);
+
+/* ---- constrained JSON (grammar.c, grammar_schema.c, grammar_mask.c) ---- */
+
+#define LR_ENGINE_GRAMMAR_DEPTH 32u     /* objects and arrays in each other */
+#define LR_ENGINE_GRAMMAR_NODES 65535u  /* of a compiled schema */
+
+struct lr_engine_grammar; /* immutable: any number of threads may use it */
+
+/* Any JSON object (response_format json_object). */
+int lr_engine_grammar_object(struct lr_engine_grammar **out);
+/* By JSON Schema; which subset, and in which spelling instances are generated: grammar_schema.c.
+ * LR_EUNSUPPORTED names a keyword we do not enforce; LR_EINVAL: no schema, or one that no finite
+ * document satisfies; LR_EOVER. err->where: a JSON pointer. The schema need not outlive the call. */
+int lr_engine_grammar_schema(struct lr_engine_grammar **out, const struct lr_json *schema,
+                             struct lr_err *err);
+void lr_engine_grammar_close(struct lr_engine_grammar *g); /* NULL is fine */
+
+/* A vocabulary in the order that masks are computed in. Immutable; of one tokeniser, which outlives
+ * it. About 20 bytes a token. */
+struct lr_engine_lexicon;
+int lr_engine_lexicon_open(struct lr_engine_lexicon **out, const struct lr_nn_tok *tok);
+void lr_engine_lexicon_close(struct lr_engine_lexicon *l); /* NULL is fine */
+/* LR_EUNSUPPORTED, naming it, when some text of the grammar cannot be spelled with the vocabulary. */
+int lr_engine_lexicon_check(const struct lr_engine_lexicon *l, const struct lr_engine_grammar *g,
+                            struct lr_err *err);
+
+/* Where one document stands. g outlives it. */
+struct lr_engine_parse;
+int lr_engine_parse_open(struct lr_engine_parse **out, const struct lr_engine_grammar *g);
+void lr_engine_parse_close(struct lr_engine_parse *p); /* NULL is fine */
+/* LR_EINVAL, and nothing changed, when the bytes cannot follow. LR_ENOMEM. */
+int lr_engine_parse_feed(struct lr_engine_parse *p, struct lr_str bytes);
+int lr_engine_parse_token(struct lr_engine_parse *p, const struct lr_engine_lexicon *l,
+                          uint32_t id);
+bool lr_engine_parse_complete(const struct lr_engine_parse *p); /* may end here */
+bool lr_engine_parse_closed(const struct lr_engine_parse *p);   /* must end here */
+/* Allowed tokens, (size of the vocabulary + 63) / 64 words: those after which the document can still be
+ * completed, and the ends of generation when it may end. */
+int lr_engine_parse_mask(struct lr_engine_parse *p, const struct lr_engine_lexicon *l,
+                         uint64_t *mask);
 
 #endif
