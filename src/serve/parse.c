@@ -213,6 +213,9 @@ static enum lr_step body_error(struct lr_req *r)
 
 static enum lr_step parse_error(struct lr_req *r, int rc, const struct lr_err *err)
 {
+    /* The arena's bound is the request's own fault: asking again would not help. */
+    if (rc == LR_ENOMEM && r->arena.held > r->arena.max / 2)
+        return lr_req_fail(r, 413, "body_too_large", "the body holds too many values");
     if (rc == LR_ENOMEM)
         return lr_req_fail(r, 503, "out_of_memory", "no memory for the request");
     const char *code = rc == LR_EPARSE ? "invalid_json" : "invalid_request";

@@ -311,7 +311,9 @@ static enum lr_step send_refusal(struct lr_req *r)
         if (ev.type == LR_EV_ERROR)
             error = ev;
     }
-    if (raw.type && raw.dialect == r->dialect && raw.a.n) {
+    /* A page of a proxy in between is no answer of the dialect. */
+    bool json = lr_str_starts(lr_str_trim(raw.a), LR_STR("{"));
+    if (raw.type && raw.dialect == r->dialect && json) {
         struct header_set h = {.n = 0};
         struct lr_buf body;
         lr_buf_init(&body, raw.a.n);
@@ -331,10 +333,28 @@ static enum lr_step send_refusal(struct lr_req *r)
     return send_error(r, r->head_status, error.type ? code : "upstream_error", error.b);
 }
 
+/* Broken off after a good head: nothing has been sent, so the stale candidate may still stand in. */
+static enum lr_step send_broken(struct lr_req *r, const struct lr_event *ev)
+{
+    if (r->hit.doc && r->hit.sie) {
+        r->outcome = LR_OUT_STALE;
+        r->reason = "stale-if-error";
+        return send_hit(r);
+    }
+    char code[64];
+    (void)snprintf(code, sizeof code, "%.*s", LR_FMT(ev->a)); /* cut to fit */
+    return send_error(r, ev->status ? ev->status : 502, code, ev->b);
+}
+
 /* One whole body from r->events. */
 static enum lr_step send_events(struct lr_req *r)
 {
     int rc = r->embed && r->reading ? lr_embed_merge(r) : 0;
+    struct lr_str log = lr_buf_str(&r->events);
+    struct lr_event ev;
+    while (!rc && lr_event_next(&log, &ev) == 1)
+        if (ev.type == LR_EV_ERROR)
+            return send_broken(r, &ev);
     if (!rc)
         rc = open_encoder(r, false, r->outcome == LR_OUT_COALESCED);
     if (!rc)
@@ -343,14 +363,6 @@ static enum lr_step send_events(struct lr_req *r)
         rc = r->out.rc;
     if (rc)
         return fail_here(r, rc);
-    struct lr_str log = lr_buf_str(&r->events);
-    struct lr_event ev;
-    while (lr_event_next(&log, &ev) == 1)
-        if (ev.type == LR_EV_ERROR) { /* broken off after a good head */
-            char code[64];
-            (void)snprintf(code, sizeof code, "%.*s", LR_FMT(ev.a)); /* cut to fit */
-            return send_error(r, ev.status ? ev.status : 502, code, ev.b);
-        }
     struct header_set h = {.n = 0};
     set(&h, "content-type", lr_encoder_content_type(r->encoder));
     set_lines(r, &h);

@@ -52,6 +52,8 @@ static void up_rich(struct up_conn *c, const struct up_req *q)
 {
     if (strstr(q->body, "use tools"))
         stream_tools(c);
+    else if (strstr(q->body, "see the page"))
+        up_reply(c, 404, "content-type: text/html\r\n", "<html>no such thing</html>");
     else if (strstr(q->body, "say more"))
         up_reply(c, 200, JSON_TYPE, OPENAI_HEAD "\"message\":{\"role\":\"assistant\",\"content\":\"hello\",\"annotations\":[{\"url\":\"u\"}]},"
                                     "\"finish_reason\":\"stop\"" OPENAI_TAIL);
@@ -453,6 +455,36 @@ static void errors_have_the_clients_shape_a_code_and_the_request_id(void **state
     }
 }
 
+static void an_upstreams_refusal_is_told_in_the_clients_words(void **state)
+{
+    (void)state;
+    struct resp r = post(gw->port, MESSAGES, "{\"model\":\"m\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"fail400\"}]}");
+    assert_int_equal(r.status, 400);
+    assert_memory_equal(r.body, "{\"type\":\"error\",\"error\":{", 25);
+    has(&r, "bad thing");
+    assert_string_equal(header(&r, "x-larder-reason"), "bad");
+    resp_free(&r);
+    r = post(gw->port, MESSAGES, "{\"model\":\"m\",\"max_tokens\":5,\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"fail429\"}]}");
+    assert_int_equal(r.status, 429);
+    assert_string_equal(header(&r, "retry-after"), "7");
+    has(&r, "rate_limit_error");
+    resp_free(&r);
+    r = post(gw->port, CHAT, ASK("see the page")); /* a page of some proxy in between */
+    assert_int_equal(r.status, 404);
+    assert_memory_equal(r.body, "{\"error\":{", 10);
+    assert_null(strstr(r.body, "<html>"));
+    resp_free(&r);
+    r = post(gw->port, MESSAGES, "{\"model\":\"m\",\"max_tokens\":50,\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"cutoff\"}]}");
+    assert_int_equal(r.status, 200);
+    has(&r, "event: error\n");
+    assert_null(strstr(r.body, "message_stop"));
+    resp_free(&r);
+    r = post(gw->port, RESPONSES, "{\"model\":\"m\",\"input\":\"see the page\"}");
+    assert_int_equal(r.status, 404);
+    assert_memory_equal(r.body, "{\"error\":{", 10);
+    resp_free(&r);
+}
+
 /* ---- in flight ---- */
 
 struct asker {
@@ -538,6 +570,7 @@ int main(void)
         cmocka_unit_test(an_anthropic_upstream_serves_openai_clients),
         cmocka_unit_test(requests_with_state_elsewhere_pass_through_with_a_reason),
         cmocka_unit_test(errors_have_the_clients_shape_a_code_and_the_request_id),
+        cmocka_unit_test(an_upstreams_refusal_is_told_in_the_clients_words),
         cmocka_unit_test(followers_of_every_dialect_share_one_flight),
         cmocka_unit_test(a_follower_keeps_going_when_the_leader_hangs_up),
     };

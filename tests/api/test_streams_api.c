@@ -231,6 +231,26 @@ static void a_body_over_the_limit_is_413_in_every_framing(void **state)
     free(chunked);
 }
 
+static void too_many_values_are_the_requests_own_fault(void **state)
+{
+    (void)state;
+    size_t n = 12 << 20;
+    char *body = malloc(n + 200);
+    int k = snprintf(body, 200, "{\"model\":\"m\",\"messages\":[],\"x\":[");
+    for (size_t i = 0; i < n; i += 2)
+        memcpy(body + k + i, "0,", 2);
+    strcpy(body + (size_t)k + n, "0]}");
+    struct resp r = post(gw->port, CHAT, body);
+    assert_int_equal(r.status, 413);
+    resp_free(&r);
+    memset(body + k, '[', n);
+    r = post(gw->port, CHAT, body);
+    assert_int_equal(r.status, 400);
+    assert_non_null(strstr(r.body, "nested deeper"));
+    resp_free(&r);
+    free(body);
+}
+
 static void a_chunked_question_is_the_same_question(void **state)
 {
     (void)state;
@@ -545,6 +565,7 @@ int main(void)
         cmocka_unit_test(twenty_mebibytes_pass_both_ways_through_unknown_paths),
         cmocka_unit_test(a_large_question_is_keyed_and_answered_like_a_small_one),
         cmocka_unit_test(a_body_over_the_limit_is_413_in_every_framing),
+        cmocka_unit_test(too_many_values_are_the_requests_own_fault),
         cmocka_unit_test(a_chunked_question_is_the_same_question),
         cmocka_unit_test(head_options_and_empty_answers_pass),
         cmocka_unit_test(browsers_are_let_in_by_origin),
