@@ -97,6 +97,9 @@ enum lr_step lr_room_run(struct lr_req *r)
 
 enum lr_step lr_run_flight(struct lr_req *r)
 {
+    const char *which = "";
+    if (lr_tenants_afford(r->serve->tenants, &r->tenant, r->wall_ms, &which, &r->retry_after_s))
+        return lr_req_fail(r, 429, "limit_reached", "this tenant's limit %s is reached", which);
     struct lr_digest key;
     flight_key(r, &key);
     struct lr_flight_opts opts = {.key = may_join(r) ? &key : NULL};
@@ -125,6 +128,9 @@ int lr_run_refresh(struct lr_req *r)
         r->err_status = 0; /* the stale answer is still good: only the refresh is off */
         return LR_ENOENT;
     }
+    const char *which;
+    unsigned retry_s;
+    LR_TRY(lr_tenants_afford(r->serve->tenants, &r->tenant, r->wall_ms, &which, &retry_s));
     struct lr_digest key;
     flight_key(r, &key);
     struct lr_flight_opts opts = {.key = &key, .background = true};

@@ -52,10 +52,13 @@ int lr_tenants_find(struct lr_tenants *, struct lr_str credential, uint64_t now_
 bool lr_tenants_managed(const struct lr_tenants *);
 /* Pass-through: the credential just succeeded (or was refused) upstream. */
 void lr_tenants_prove(struct lr_tenants *, uint64_t id, bool ok, uint64_t now_ms);
-/* Limits: counts a request, or tokens and money spent upstream. admit: LR_EOVER with the name of the
- * limit in *which and seconds until it eases in *retry_s. */
+/* Limits. admit counts a request; afford asks whether there are tokens and money left for an upstream
+ * call, which spend counts. LR_EOVER with the name of the limit in *which and seconds until it eases in
+ * *retry_s. */
 int lr_tenants_admit(struct lr_tenants *, const struct lr_tenant *, uint64_t now_ms, const char **which,
                      unsigned *retry_s);
+int lr_tenants_afford(struct lr_tenants *, const struct lr_tenant *, uint64_t now_ms, const char **which,
+                      unsigned *retry_s);
 void lr_tenants_spend(struct lr_tenants *, uint64_t id, uint64_t tokens, double money, uint64_t now_ms);
 /* Reads the keys file again if it changed; writes proofs that changed. Called every second or so. */
 void lr_tenants_tick(struct lr_tenants *);

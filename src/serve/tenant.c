@@ -12,7 +12,8 @@
  *   credential --BLAKE3 keyed--> 32 bytes: first 8 = id, and BLAKE3 keyed again = secret of all digests
  *
  * Invariant: nothing here keeps a credential; what is compared is a keyed hash, in constant time.
- * Limits are counted in memory, a minute and a day at a time, per tenant.
+ * Limits are counted in memory, a minute and a day at a time, per tenant. Requests are counted as they
+ * come; tokens and money stand in the way of upstream calls only: what is stored is paid for.
  */
 #include "serve/serve_int.h"
 
@@ -380,26 +381,41 @@ int lr_tenants_admit(struct lr_tenants *t, const struct lr_tenant *who, uint64_t
                      const char **which, unsigned *retry_s)
 {
     const struct lr_opt_tenant *l = who->limits;
+    int rc = 0;
     if (!l)
         return 0;
-    int rc = 0;
     pthread_mutex_lock(&t->mu);
     struct seat *s = seat_locked(t, who->id);
     if (s) {
         roll(s, now_ms);
-        *retry_s = (unsigned)((86400000 - now_ms % 86400000) / 1000 + 1);
-        if (l->tokens_per_day && s->tokens >= l->tokens_per_day) {
-            *which = "tokens-per-day";
-            rc = LR_EOVER;
-        } else if (l->money_per_day > 0 && s->money >= l->money_per_day) {
-            *which = "money-per-day";
-            rc = LR_EOVER;
-        } else if (l->requests_per_minute && s->requests >= l->requests_per_minute) {
+        if (l->requests_per_minute && s->requests >= l->requests_per_minute) {
             *which = "requests-per-minute";
             *retry_s = (unsigned)((60000 - now_ms % 60000) / 1000 + 1);
             rc = LR_EOVER;
         } else {
             s->requests++;
+        }
+    }
+    pthread_mutex_unlock(&t->mu);
+    return rc;
+}
+
+int lr_tenants_afford(struct lr_tenants *t, const struct lr_tenant *who, uint64_t now_ms,
+                      const char **which, unsigned *retry_s)
+{
+    const struct lr_opt_tenant *l = who->limits;
+    int rc = 0;
+    if (!l)
+        return 0;
+    pthread_mutex_lock(&t->mu);
+    struct seat *s = seat_locked(t, who->id);
+    if (s) {
+        roll(s, now_ms);
+        bool tokens = l->tokens_per_day && s->tokens >= l->tokens_per_day;
+        if (tokens || (l->money_per_day > 0 && s->money >= l->money_per_day)) {
+            *which = tokens ? "tokens-per-day" : "money-per-day";
+            *retry_s = (unsigned)((86400000 - now_ms % 86400000) / 1000 + 1);
+            rc = LR_EOVER;
         }
     }
     pthread_mutex_unlock(&t->mu);
