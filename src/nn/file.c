@@ -23,10 +23,10 @@
  * time of change. Installing a new model beside the old one and renaming it, as everybody should,
  * is harmless: the map keeps the old file alive.
  *
- * The handler is process-wide: installed at the first map, never removed, and it hands faults
- * elsewhere to the one that was there before. The table is read in the handler without a lock:
- * `start` is published last and withdrawn first. A slot's map is unmapped only after nobody reads
- * the tensors any more, so a fault cannot meet a slot that is going away.
+ * The handler is process-wide: installed with a map, unless it is in place, never removed, and it
+ * hands faults elsewhere to the one that was there before. The table is read in the handler without
+ * a lock: `start` is published last and withdrawn first. A slot's map is unmapped only after nobody
+ * reads the tensors any more, so a fault cannot meet a slot that is going away.
  */
 #include "nn/nn_int.h"
 
@@ -49,8 +49,7 @@ static struct guard {
     bool taken;       /* under mu */
 } guards[MAPS_MAX];
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* guards `taken` and the installation */
-static bool installed;
-static struct sigaction before; /* written once, before our handler can run */
+static struct sigaction before;
 static uintptr_t page;
 
 static void pass_on(int sig, siginfo_t *info, void *context)
@@ -95,13 +94,13 @@ void lr_nn_thread_init(void)
 
 static int install_locked(void)
 {
-    if (installed)
-        return 0;
+    struct sigaction act = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO | SA_ONSTACK}, now;
     page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    struct sigaction act = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    LR_FAIL_IF(sigaction(SIGBUS, NULL, &before) || sigaction(SIGBUS, &act, NULL), LR_EIO);
-    installed = true;
-    return 0;
+    LR_FAIL_IF(sigaction(SIGBUS, NULL, &now), LR_EIO);
+    if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_bus)
+        return 0;
+    before = now; /* ours is not in place: it does not run while this is written */
+    return sigaction(SIGBUS, &act, NULL) ? LR_EIO : 0;
 }
 
 /* A free slot, now taken. */

@@ -76,9 +76,12 @@ static int copy_tokens(struct lr_nn_tok *t, const struct lr_nn_vocab *v, struct 
     return 0;
 }
 
-static bool from_text(uint8_t type)
+/* May the kind's own way lead to it? User tokens are found in text before; in BPE their text is not
+ * spelled as the others' is, so that merging into one would stand for other bytes. */
+static bool from_text(const struct lr_nn_tok *t, uint32_t id)
 {
-    return type == LR_NN_TOKEN_NORMAL || type == LR_NN_TOKEN_USER || type == LR_NN_TOKEN_UNUSED;
+    return t->type[id] == LR_NN_TOKEN_NORMAL || t->type[id] == LR_NN_TOKEN_UNUSED ||
+           (t->type[id] == LR_NN_TOKEN_USER && t->kind != LR_NN_BPE);
 }
 
 /* The ends of turns in chat formats we know; a base model's vocabulary may hold several. Files
@@ -124,7 +127,7 @@ static int index_tokens(struct lr_nn_tok *t, struct lr_err *err)
             lr_nn_names_put(&t->names, i);
     find_ends(t);
     for (uint32_t i = 0; i < t->n; i++)
-        if (t->text[i].n && from_text(t->type[i]))
+        if (t->text[i].n && from_text(t, i))
             lr_nn_names_put(&t->plain, i);
     return 0;
 }

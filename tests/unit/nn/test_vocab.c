@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * unit/nn/test_vocab.c - the tokenisers of real models against llama.cpp's ids (tools/golden_nn.py).
+ * unit/nn/test_vocab.c - the tokenisers of real models against llama.cpp's ids
+ * (tools/golden_nn.py).
  *
  * The vocabularies are too large to commit: LARDER_TEST_DATA names a directory that holds them.
  * Without it the test says so and is skipped (exit status 77).
