@@ -247,8 +247,9 @@ static bool usable(const struct lr_header *h)
 {
     if (!h->name[0] || !h->value[0] || strpbrk(h->name, " \t\r\n") || strpbrk(h->value, "\r\n"))
         return false;
-    return strcasecmp(h->name, "content-length") != 0 &&
-           strcasecmp(h->name, "transfer-encoding") != 0;
+    char first = (char)(h->name[0] | 0x20); /* most names need no more than a look */
+    return !(first == 'c' && strcasecmp(h->name, "content-length") == 0) &&
+           !(first == 't' && strcasecmp(h->name, "transfer-encoding") == 0);
 }
 
 static bool add_headers(struct lr_conn *c, struct MHD_Response *r, const struct lr_header *h,

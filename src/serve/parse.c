@@ -152,6 +152,7 @@ static int make_prefix(struct lr_req *r)
 {
     struct lr_buf b;
     lr_buf_init(&b, LR_KIB(64));
+    lr_buf_reserve(&b, 512); /* the usual size; a failure stays in b */
     frame(&b, lr_conn_path(r->conn));
     frame(&b, lr_conn_query(r->conn));
     lr_buf_add(&b, r->tenant.secret, sizeof r->tenant.secret);

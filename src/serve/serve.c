@@ -179,6 +179,7 @@ int lr_serve_open(struct lr_serve **out, const struct lr_serve_opts *opts, struc
     s->front = (struct lr_entrance){s, false};
     s->back = (struct lr_entrance){s, true};
     pthread_mutex_init(&s->conf_mu, NULL);
+    pthread_mutex_init(&s->spares_mu, NULL);
     int rc = lr_conf_make(&s->conf, opts->config, NULL, opts, 1, err);
     if (!rc && !(s->dir = lr_strndup(opts->dir, strlen(opts->dir))))
         rc = LR_ENOMEM;
@@ -273,6 +274,8 @@ void lr_serve_close(struct lr_serve *s)
     lr_sessions_close(s->sessions);
     lr_tenants_close(s->tenants);
     lr_conf_unref(s->conf);
+    lr_spares_free(s);
+    pthread_mutex_destroy(&s->spares_mu);
     pthread_mutex_destroy(&s->conf_mu);
     explicit_bzero(s->admin_key, sizeof s->admin_key);
     lr_free(s->dir);

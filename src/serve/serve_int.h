@@ -204,6 +204,9 @@ struct lr_serve {
         bool admin;
     } front, back; /* what the doors give each exchange: which of them it came in by */
     struct lr_timer tick;
+    pthread_mutex_t spares_mu; /* guards the two below: requests that ended, for those to come */
+    struct lr_req *spares;
+    size_t n_spares;
     char admin_key[72];
     uint64_t started_ms;
     /* answer.regenerate: when a key was last answered; hash of the key -> 32 bits of it, 32 of seconds */
@@ -232,6 +235,7 @@ struct lr_req {
     struct lr_conf *conf;
     struct lr_conn *conn;
     struct lr_arena arena;
+    struct lr_req *next_spare;
     char id[LR_ID_LEN + 1];
     uint64_t start_ns, wall_ms, stamp_ns;
     enum lr_room room;
@@ -307,6 +311,7 @@ struct lr_req {
 
 /* pipeline.c */
 extern const struct lr_door_ops lr_pipeline_ops;
+void lr_spares_free(struct lr_serve *);
 /* Lets fn run in the worker pool as (the rest of) this room: its step is applied there, and so are the
  * rooms after it, up to send. Returns WAIT, which the room returns; on a worker already, runs fn. A full
  * pool is a 429. */

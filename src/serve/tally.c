@@ -66,14 +66,14 @@ static void add(struct lr_tally_row *t, const struct lr_record *r)
 
 void lr_tally_add(struct lr_tally *t, const struct lr_record *r)
 {
-    char reason[sizeof r->reason];
-    /* "partial:3/5" is the reason "partial". */
-    (void)snprintf(reason, sizeof reason, "%.*s", (int)strcspn(r->reason, ":"), r->reason);
+    char reason[sizeof r->reason] = "";
+    if (r->outcome != LR_OUT_HIT) /* "partial:3/5" is the reason "partial" */
+        (void)snprintf(reason, sizeof reason, "%.*s", (int)strcspn(r->reason, ":"), r->reason);
     pthread_mutex_lock(&t->mu);
     add(&t->total, r);
     if (r->tenant)
         add(row_locked(&t->tenants, r->tenant, r->tenant_name), r);
-    if (r->outcome != LR_OUT_HIT && reason[0])
+    if (reason[0])
         row_locked(&t->reasons, 0, reason)->n[0]++;
     pthread_mutex_unlock(&t->mu);
 }

@@ -35,7 +35,7 @@ struct seat {
 
 struct key_hash {
     uint8_t b[32];
-    char tenant[64];
+    struct lr_tenant who; /* as find gives it, limits apart */
     bool revoked;
 };
 
@@ -191,6 +191,27 @@ static int by_hash(const void *a, const void *b)
     return memcmp(((const struct key_hash *)a)->b, ((const struct key_hash *)b)->b, 32);
 }
 
+/* Partition of a name: what kind of name it is goes into the hash, so that no credential can pose as a
+ * tenant's name. */
+static void identify(const struct lr_tenants *t, const char *kind, struct lr_str name, struct lr_tenant *out)
+{
+    struct lr_blake3 h;
+    uint8_t d[40];
+    lr_blake3_init_keyed(&h, t->secret);
+    lr_blake3_add_str(&h, lr_strz(kind));
+    lr_blake3_add_str(&h, name);
+    lr_blake3_out(&h, d, sizeof d);
+    out->id = lr_le64(d) ? lr_le64(d) : 1;
+    memcpy(out->secret, d + 8, 32);
+}
+
+uint64_t lr_tenants_named(const struct lr_tenants *t, struct lr_str name)
+{
+    struct lr_tenant who;
+    identify(t, "tenant", name, &who);
+    return who.id;
+}
+
 /* Reads the keys file if it is another one than last time. */
 static int refresh_keys(struct lr_tenants *t, struct lr_err *err)
 {
@@ -210,7 +231,9 @@ static int refresh_keys(struct lr_tenants *t, struct lr_err *err)
     int rc = keys ? 0 : LR_ENOMEM;
     for (size_t i = 0; !rc && i < n; i++) {
         rc = lr_unhex(lr_strz(rows[i].hash), keys[i].b, 32);
-        memcpy(keys[i].tenant, rows[i].tenant, sizeof keys[i].tenant);
+        memcpy(keys[i].who.name, rows[i].tenant, sizeof keys[i].who.name);
+        identify(t, "tenant", lr_strz(keys[i].who.name), &keys[i].who);
+        keys[i].who.proven = true;
         keys[i].revoked = rows[i].revoked_s != 0;
     }
     lr_free(rows);
@@ -286,7 +309,7 @@ const uint8_t *lr_tenants_secret(const struct lr_tenants *t)
 
 /* A search by keyed hash: where it ends tells nothing of a key, since nobody without the salt can steer a
  * hash; the last comparison takes the same time whatever differs. */
-static bool find_key(struct lr_tenants *t, struct lr_str credential, char name[64])
+static bool find_key(struct lr_tenants *t, struct lr_str credential, struct lr_tenant *out)
 {
     struct lr_digest d;
     bool ok = false;
@@ -302,31 +325,11 @@ static bool find_key(struct lr_tenants *t, struct lr_str credential, char name[6
     }
     if (lo < t->n_keys && lr_str_same_secret(lr_str(t->keys[lo].b, 32), lr_str(d.b, 32))) {
         ok = !t->keys[lo].revoked;
-        memcpy(name, t->keys[lo].tenant, 64);
+        if (ok)
+            *out = t->keys[lo].who;
     }
     pthread_mutex_unlock(&t->mu);
     return ok;
-}
-
-/* Partition of a name: what kind of name it is goes into the hash, so that no credential can pose as a
- * tenant's name. */
-static void identify(const struct lr_tenants *t, const char *kind, struct lr_str name, struct lr_tenant *out)
-{
-    struct lr_blake3 h;
-    uint8_t d[40];
-    lr_blake3_init_keyed(&h, t->secret);
-    lr_blake3_add_str(&h, lr_strz(kind));
-    lr_blake3_add_str(&h, name);
-    lr_blake3_out(&h, d, sizeof d);
-    out->id = lr_le64(d) ? lr_le64(d) : 1;
-    memcpy(out->secret, d + 8, 32);
-}
-
-uint64_t lr_tenants_named(const struct lr_tenants *t, struct lr_str name)
-{
-    struct lr_tenant who;
-    identify(t, "tenant", name, &who);
-    return who.id;
 }
 
 int lr_tenants_find(struct lr_tenants *t, struct lr_str credential, uint64_t now_ms, uint64_t proof_ms,
@@ -334,10 +337,7 @@ int lr_tenants_find(struct lr_tenants *t, struct lr_str credential, uint64_t now
 {
     *out = (struct lr_tenant){.id = 0};
     if (t->managed) {
-        LR_FAIL_IF(!find_key(t, credential, out->name), LR_EDENIED);
-        identify(t, "tenant", lr_strz(out->name), out);
-        out->proven = true;
-        return 0;
+        return find_key(t, credential, out) ? 0 : LR_EDENIED;
     }
     identify(t, "credential", credential, out);
     if (snprintf(out->name, sizeof out->name, "p-%08x", (unsigned)(out->id >> 32)) < 0)
