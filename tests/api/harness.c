@@ -679,32 +679,45 @@ int dial(int port)
     return fd;
 }
 
+/* Reads on from offset *at until n bytes are there behind it; what lies before *at may go. */
+static bool have(struct reader *r, size_t *at, size_t n)
+{
+    if (*at > 1 << 20) {
+        memmove(r->p, r->p + *at, r->n - *at);
+        r->n -= *at;
+        *at = 0;
+    }
+    while (r->n < *at + n)
+        if (!more(r))
+            return false;
+    return true;
+}
+
 static void dechunk(struct reader *r, struct resp *out)
 {
-    size_t cap = 1 << 16;
+    size_t cap = 1 << 16, at = 0, n = 1;
     out->body = malloc(cap);
-    for (;;) {
-        char *eol;
-        while (!r->p || !(eol = strstr(r->p, "\r\n")))
-            if (!more(r)) {
+    out->body[0] = 0;
+    while (n) {
+        size_t line = 0;
+        do
+            if (!have(r, &at, ++line)) {
                 out->torn = true;
                 return;
             }
-        size_t n = strtoul(r->p, NULL, 16);
-        free(take(r, (size_t)(eol - r->p) + 2));
-        char *data = read_exact(r, n + 2);
-        if (!data) {
+        while (r->p[at + line - 1] != '\n');
+        n = strtoul(r->p + at, NULL, 16);
+        at += line;
+        if (!have(r, &at, n + 2)) {
             out->torn = true;
             return;
         }
         while (out->len + n + 1 > cap)
             out->body = realloc(out->body, cap *= 2);
-        memcpy(out->body + out->len, data, n);
+        memcpy(out->body + out->len, r->p + at, n);
         out->len += n;
         out->body[out->len] = 0;
-        free(data);
-        if (n == 0)
-            return;
+        at += n + 2;
     }
 }
 
