@@ -295,6 +295,13 @@ static void mul_tokens(size_t rows, struct span s, size_t n_tok)
     }
 }
 
+/* The share n / k, from at / k on, of the bytes of the next group. */
+static void ask_for(const char *next, size_t bytes, size_t at, size_t n, size_t k)
+{
+    for (size_t b = bytes * at / k, end = bytes * (at + n) / k; b < end; b += 64)
+        __builtin_prefetch(next + b);
+}
+
 /* Few tokens over rows of floats: rows as they lie. Long ones ROWS at a time from end to end, so
  * that memory is read once and in order: the prefetchers give up on anything else (2048 elements in
  * two passes ran at a third of the speed). */
@@ -311,22 +318,17 @@ static void mul_few(const struct lr_kern_rows *w, size_t k, struct span s, size_
             s.x = x + at;
             s.w = row + at * size;
             s.add = at > 0;
+            if (r + 2 * group <= w->n)
+                ask_for(row + group * w->stride, group * w->stride, at, s.k, k);
             fused_tiles[from][n_tok - 1](min_size(w->n - r, group), s);
         }
 }
 
 /* Few tokens over quantised rows. A group of rows, up to CODE_BLOCKS blocks of each, goes to codes,
  * again in the order of memory: c[block * group + row]. Unpacking is a burst of reads and the tiles
- * after it read nothing, so the prefetchers would stop in between: each row asks for the one that
- * takes its place in the next group. */
+ * after it read nothing, so the prefetchers would stop in between: each tile first asks for its
+ * share of the next group. Short rows (heads of keys) go in larger groups. */
 #define CODE_BLOCKS ((size_t)16)
-
-/* The share n / k, from at / k on, of the bytes of the next group. */
-static void ask_for(const char *next, size_t bytes, size_t at, size_t n, size_t k)
-{
-    for (size_t b = bytes * at / k, end = bytes * (at + n) / k; b < end; b += 64)
-        __builtin_prefetch(next + b);
-}
 
 static void mul_codes(const struct lr_kern_rows *w, size_t k, struct span s, size_t n_tok,
                       struct codes *c)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * tests/unit/kern/kern_kit.h - what the tests of kern/ share: every variant, awkward numbers, and
- * guarded buffers at every misalignment.
+ * buffers that end where they end.
  */
 #ifndef KERN_KIT_H
 #define KERN_KIT_H
@@ -54,7 +54,7 @@ static inline float awkward(struct lr_rng *r)
     }
 }
 
-/* n floats; exact malloc, so that a sanitizer sees one lane too many. `skew` floats off alignment.
+/* n floats; exact malloc, so that a sanitizer sees one lane too many.
  */
 static inline float *floats(struct lr_rng *r, size_t n)
 {
