@@ -54,8 +54,7 @@ static inline float awkward(struct lr_rng *r)
     }
 }
 
-/* n floats; exact malloc, so that a sanitizer sees one lane too many.
- */
+/* n floats; exact malloc, so that a sanitizer sees one lane too many. NaN without a generator. */
 static inline float *floats(struct lr_rng *r, size_t n)
 {
     float *p = malloc(n ? n * sizeof *p : 1);
