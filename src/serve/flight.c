@@ -40,6 +40,9 @@
  * LR_FLIGHT_LAG_NS, counted from when it could last have moved: its own last pull, the push that
  * ended its wait, or the moment the log became full, whichever is latest.
  *
+ * Who needs the whole answer before it can write a byte of its own is not woken by the head, nor by
+ * each burst: a wake is a system call here and a context switch there.
+ *
  * Considered and dropped: a list of blocks a reader (joiners pin blocks, and every event is a
  * malloc); a ring (events that wrap must be copied twice, and joiners need the start anyway);
  * waking only the reader that is behind (followers are equals: all that wait are woken, at most
@@ -165,7 +168,8 @@ static void wake(struct lr_reader *r)
 static void wake_all(struct lr_flight *f)
 {
     for (struct lr_reader *r = f->readers; r; r = r->next)
-        wake(r);
+        if (!r->patient || f->finished || f->wants_room)
+            wake(r);
 }
 
 static int wait_locked(struct lr_reader *r, void (*suspend)(struct lr_reader *))
@@ -392,11 +396,10 @@ static int push_locked(struct lr_flight *f, const struct lr_event *ev, uint64_t 
         return rc;
     }
     f->wants_room = live_bytes(f) > LR_FLIGHT_LOG_MAX && too_long(f, now_ns);
-    for (struct lr_reader *r = f->readers; r; r = r->next) {
+    for (struct lr_reader *r = f->readers; r; r = r->next)
         if (r->at == end)
             r->moved_ns = now_ns; /* it had nothing to read until now */
-        wake(r);
-    }
+    wake_all(f);
     return f->wants_room ? LR_EBUSY : 0;
 }
 

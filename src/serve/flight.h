@@ -38,6 +38,8 @@ struct lr_reader {
     struct lr_flight *flight;
     /* Called once, under the lock, when there is something to pull after a pull said "nothing yet". */
     void (*wake)(struct lr_reader *);
+    /* It needs the whole answer: woken only when the flight has landed, or is held up by a full log. */
+    bool patient;
     /* flight.c's own: */
     uint64_t at;          /* absolute offset of the next byte */
     uint64_t moved_ns;    /* when it last made progress */

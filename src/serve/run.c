@@ -108,6 +108,7 @@ enum lr_step lr_run_flight(struct lr_req *r)
     if (lr_attempt_new(r, &opts, &a))
         return lr_req_fail(r, 503, "out_of_memory", "no memory for the request");
     r->reader.wake = lr_req_wake;
+    r->reader.patient = !r->stream && !r->bypass;
     if (lr_flight_enter(r->serve->flights, &opts, &r->reader, &began)) {
         lr_attempt_drop(a);
         return lr_req_fail(r, 503, "out_of_memory", "no memory for the request");

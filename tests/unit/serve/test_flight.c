@@ -348,6 +348,41 @@ static void full_log_pauses_the_producer_until_there_is_room(void **state)
     plane_close(&p);
 }
 
+static void patient_reader_wakes_when_landed_or_full(void **state)
+{
+    (void)state;
+    struct plane p;
+    struct seat a, b;
+    int status = 0;
+    struct lr_str h = {0};
+    plane_open(&p);
+    board(&p, &a, NULL);
+    a.r.patient = true;
+    assert_int_equal(lr_reader_head(&a.r, on_sleep, &status, &h), LR_EBUSY);
+    assert_int_equal(lr_flight_head(p.f, 200, lr_str(NULL, 0)), 0);
+    assert_int_equal(push_text(&p, "x", 1, 1), 0);
+    assert_int_equal(a.wakes, 0);
+    fill(&p, 1);
+    assert_int_equal(a.wakes, 1);
+    assert_int_equal(drain(&a, 2), LR_EBUSY);
+    assert_int_equal(p.rooms, 1);
+    assert_int_equal(lr_reader_pull(&a.r, 1, 2, &a.got, on_sleep), LR_EBUSY);
+    assert_int_equal(push_text(&p, "y", 1, 3), 0);
+    assert_int_equal(a.wakes, 1);
+    lr_flight_finish(p.f, 0);
+    assert_int_equal(a.wakes, 2);
+    assert_int_equal(drain(&a, 3), LR_ECLOSED);
+    assert_all_read(&p, &a);
+    leave(&a);
+    board(&p, &b, NULL); /* a failure before any head is an end too */
+    b.r.patient = true;
+    assert_int_equal(lr_reader_head(&b.r, on_sleep, &status, &h), LR_EBUSY);
+    lr_flight_finish(p.f, LR_ENET);
+    assert_int_equal(b.wakes, 1);
+    leave(&b);
+    plane_close(&p);
+}
+
 static void leaving_makes_room_too(void **state)
 {
     (void)state;
@@ -698,6 +733,7 @@ int main(void)
         cmocka_unit_test(late_joiners_read_from_the_first_event),
         cmocka_unit_test(only_a_listed_living_whole_flight_is_joined),
         cmocka_unit_test(head_comes_before_events_and_wakes),
+        cmocka_unit_test(patient_reader_wakes_when_landed_or_full),
         cmocka_unit_test(failure_comes_after_the_events_before_it),
         cmocka_unit_test(flight_without_sockets_is_cancelled_once),
         cmocka_unit_test(keep_carries_a_background_flight),
