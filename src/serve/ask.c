@@ -153,8 +153,12 @@ static enum lr_step miss(struct lr_req *r, const char *why)
 {
     if (!*r->reason)
         r->reason = why;
-    if (r->wish.only_if_cached)
-        return lr_req_fail(r, 504, r->reason, "only-if-cached was asked and no stored answer serves");
+    if (r->wish.only_if_cached) {
+        why = r->reason; /* x-larder-reason goes on saying why; the code is one for all */
+        (void)lr_req_fail(r, 504, "not_cached", "only-if-cached was asked and no stored answer serves");
+        r->reason = why;
+        return LR_STEP_ERR;
+    }
     return r->raw_hit ? miss_after_raw(r) : LR_STEP_NEXT;
 }
 

@@ -119,8 +119,12 @@ static enum lr_step run(struct lr_req *r)
     if (e->n_which < e->n)
         (void)snprintf(r->rec->reason, sizeof r->rec->reason, "partial:%u/%u",
                        (unsigned)(e->n - e->n_which), (unsigned)e->n); /* fits */
-    if (r->wish.only_if_cached)
-        return lr_req_fail(r, 504, "new", "only-if-cached was asked and not every input is known");
+    if (r->wish.only_if_cached) {
+        const char *why = r->reason;
+        (void)lr_req_fail(r, 504, "not_cached", "only-if-cached was asked and not every input is known");
+        r->reason = why;
+        return LR_STEP_ERR;
+    }
     return lr_run_flight(r);
 }
 

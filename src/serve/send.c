@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #define HEADERS_MAX 96
+#define OURS_MAX    16 /* of these: however talkative the upstream, the proof has its place */
 #define PULL_WANT LR_KIB(16)
 
 const char *lr_outcome_name(enum lr_outcome o)
@@ -58,7 +59,8 @@ static void set_lines(struct lr_req *r, struct header_set *h)
         char *n = lr_arena_strz(&r->arena, name), *v = lr_arena_strz(&r->arena, lr_str_trim(value));
         if (!n || !v || !name.n)
             continue;
-        set(h, n, v);
+        if (h->n < HEADERS_MAX - OURS_MAX)
+            set(h, n, v);
         note_line(r, n, v);
     }
 }
@@ -147,7 +149,8 @@ static enum lr_step send_error(struct lr_req *r, int status, const char *code, s
     struct lr_buf body;
     lr_buf_init(&body, LR_KIB(64));
     r->outcome = LR_OUT_ERROR;
-    (void)snprintf(r->rec->reason, sizeof r->rec->reason, "%s", code); /* cut to fit */
+    const char *reason = r->err_status ? r->reason : code;
+    (void)snprintf(r->rec->reason, sizeof r->rec->reason, "%s", reason); /* cut to fit */
     if (lr_error_write(r->dialect, status, code, msg, r->id, &body))
         lr_buf_reset(&body);
     set(&h, "content-type", "application/json");

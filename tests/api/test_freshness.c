@@ -413,6 +413,11 @@ static void max_age_is_the_clients_own_limit(void **state)
     expect(gw, "cache-control: max-age=3600\r\n", ASK("aged"), "hit", NULL);
     sleep_ms(20);
     expect(gw, "cache-control: max-age=0, only-if-cached\r\n", ASK("aged"), "miss", "max-age");
+    struct resp r = ask(gw, "cache-control: only-if-cached\r\n", ASK("never, and only if cached"));
+    assert_int_equal(r.status, 504);
+    assert_string_equal(json_at(r.body, "code"), "not_cached");
+    assert_string_equal(header(&r, "x-larder-reason"), "new");
+    resp_free(&r);
     expect(gw, "cache-control: private , max-age=3600 , x=y\r\n", ASK("aged"), "hit", NULL);
 }
 

@@ -596,6 +596,32 @@ static void the_upstreams_headers_come_back_but_for_the_hop_and_ours(void **stat
     up_stop(t);
 }
 
+static void up_chatters(struct up_conn *c, const struct up_req *q)
+{
+    char h[2000];
+    int n = 0;
+    for (int i = 0; i < 150; i++)
+        n += snprintf(h + n, sizeof h - (size_t)n, "x-%d: v\r\n", i);
+    (void)q;
+    up_reply(c, 200, h, "{\"id\":\"i\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"message\":"
+                        "{\"role\":\"assistant\",\"content\":\"x\"},\"finish_reason\":\"stop\"}]}");
+}
+
+static void a_flood_of_headers_does_not_wash_the_proof_away(void **state)
+{
+    (void)state;
+    struct up *u = up_start(up_chatters);
+    struct gw *g = gw_start(u, NULL, NULL);
+    struct resp r = post(g->port, CHAT, ASK("flood"));
+    assert_int_equal(r.status, 200);
+    assert_string_equal(header(&r, "x-larder-cache"), "miss");
+    assert_int_equal(strlen(header(&r, "x-larder-request-id")), 24);
+    assert_string_equal(header(&r, "x-0"), "v");
+    resp_free(&r);
+    done(g);
+    up_stop(u);
+}
+
 static void an_unchanged_request_goes_upstream_byte_for_byte(void **state)
 {
     (void)state;
@@ -755,6 +781,7 @@ int main(void)
         cmocka_unit_test(base_urls_with_and_without_v1_lead_to_the_same_place),
         cmocka_unit_test(headers_go_along_but_for_the_hop_and_us),
         cmocka_unit_test(the_upstreams_headers_come_back_but_for_the_hop_and_ours),
+        cmocka_unit_test(a_flood_of_headers_does_not_wash_the_proof_away),
         cmocka_unit_test(an_unchanged_request_goes_upstream_byte_for_byte),
         cmocka_unit_test(usage_is_asked_of_streams_and_nothing_else_is_touched),
         cmocka_unit_test(an_upstream_url_that_is_no_plain_http_is_refused_at_start),
