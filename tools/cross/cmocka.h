@@ -16,7 +16,10 @@ struct CMUnitTest {
     void (*fn)(void **state);
 };
 
-#define cmocka_unit_test(f) {#f, f}
+#define cmocka_unit_test(f)                                                                        \
+    {                                                                                              \
+#f, f                                                                                      \
+    }
 #define cmocka_run_group_tests(tests, setup, teardown)                                             \
     run_tests(tests, sizeof(tests) / sizeof((tests)[0]))
 
@@ -27,10 +30,10 @@ struct CMUnitTest {
             exit(1);                                                                               \
         }                                                                                          \
     } while (0)
-#define assert_non_null(p)          assert_true((p) != NULL)
-#define assert_int_equal(a, b)      assert_true((intmax_t)(a) == (intmax_t)(b))
-#define assert_ptr_equal(a, b)      assert_true((a) == (b))
-#define assert_string_equal(a, b)   assert_true(strcmp(a, b) == 0)
+#define assert_non_null(p)        assert_true((p) != NULL)
+#define assert_int_equal(a, b)    assert_true((intmax_t)(a) == (intmax_t)(b))
+#define assert_ptr_equal(a, b)    assert_true((a) == (b))
+#define assert_string_equal(a, b) assert_true(strcmp(a, b) == 0)
 
 static inline int run_tests(const struct CMUnitTest *tests, size_t n)
 {
