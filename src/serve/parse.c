@@ -186,6 +186,9 @@ static enum lr_step find_tenant(struct lr_req *r)
 {
     const struct lr_config *c = r->conf->c;
     r->credential = lr_req_credential(r);
+    /* Given by mistake it would travel upstream. */
+    if (lr_str_same_secret(r->credential, lr_strz(r->serve->admin_key)))
+        return lr_req_fail(r, 401, "invalid_api_key", "this is the gateway's admin key, not an API key");
     if (lr_tenants_find(r->serve->tenants, r->credential, r->wall_ms, c->keys_proof, &r->tenant))
         return lr_req_fail(r, 401, "invalid_api_key",
                            "this gateway does not know the API key, or it was revoked");

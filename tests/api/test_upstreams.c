@@ -710,6 +710,27 @@ static void redirects_are_not_followed(void **state)
     up_stop(u);
 }
 
+static void the_admin_key_never_goes_upstream(void **state)
+{
+    (void)state;
+    static const char *const forms[] = {"authorization: Bearer ", "x-api-key: ", "api-key: "};
+    struct gw *g = gw_start(a, NULL, NULL);
+    int n = up_count(a);
+    for (size_t i = 0; i < 3; i++) {
+        char h[256];
+        snprintf(h, sizeof h, "content-type: application/json\r\n%s%s\r\n", forms[i], g->admin_key);
+        struct resp r = http(g->port, "POST", CHAT, h, ASK("admin"));
+        assert_int_equal(r.status, 401);
+        resp_free(&r);
+        r = http(g->port, "GET", "/v1/files", h, NULL);
+        assert_int_equal(r.status, 401);
+        assert_null(strstr(r.body, g->admin_key));
+        resp_free(&r);
+    }
+    assert_int_equal(up_count(a), n);
+    done(g);
+}
+
 static void cookies_of_browsers_stay_here(void **state)
 {
     (void)state;
@@ -787,6 +808,7 @@ int main(void)
         cmocka_unit_test(an_upstream_url_that_is_no_plain_http_is_refused_at_start),
         cmocka_unit_test(a_link_local_address_is_refused),
         cmocka_unit_test(redirects_are_not_followed),
+        cmocka_unit_test(the_admin_key_never_goes_upstream),
         cmocka_unit_test(cookies_of_browsers_stay_here),
         cmocka_unit_test(a_proxy_is_asked_for_what_is_not_loopback),
     };
