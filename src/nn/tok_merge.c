@@ -8,8 +8,10 @@
  * Best is the smallest rank, then the leftmost. A candidate whose symbols changed since it was
  * pushed is dropped when popped: symbols only grow or vanish, so the sum of lengths and a live
  * right part tell. At most n - 1 merges happen and each pushes two candidates: O(n log n) time, and
- * 20 bytes a symbol plus 24 a candidate of memory. The plain way, looking for the best pair again
- * after each merge, is O(n^2) and is what the tests compare with.
+ * 20 bytes a symbol plus 24 a candidate of memory. The plain
+ * way, looking for the best pair again after each merge, is O(n^2) and is what the tests compare
+ * with. Measured on one of two shared cores, 1 MB of text: BPE 10 MB/s (its words are short), SPM,
+ * whose one word is the whole text, 0.6 MB/s (1.8 at 64 KiB).
  */
 #include "nn/nn_int.h"
 
