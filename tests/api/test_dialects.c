@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * api/test_dialects.c - one answer told in every dialect, streamed or whole, first hand or from the shelf.
+ * api/test_dialects.c - one answer told in every dialect, streamed or whole, first hand or from the
+ * shelf.
  */
 #include "harness.h"
 
@@ -16,20 +17,27 @@
 #include <cmocka.h>
 #include <pthread.h>
 
-#define CHAT "/v1/chat/completions"
-#define MESSAGES "/v1/messages"
+#define CHAT      "/v1/chat/completions"
+#define MESSAGES  "/v1/messages"
 #define RESPONSES "/v1/responses"
 #define ASK(text) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
-#define KEY "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
-#define OPENAI_HEAD "{\"id\":\"chatcmpl-up\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m-up\",\"choices\":[{\"index\":0,"
-#define OPENAI_TAIL "}],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":5,\"total_tokens\":16}}"
+#define KEY       "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
+#define OPENAI_HEAD                                                                                \
+    "{\"id\":\"chatcmpl-up\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m-up\","     \
+    "\"choices\":[{\"index\":0,"
+#define OPENAI_TAIL                                                                                \
+    "}],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":5,\"total_tokens\":16}}"
 #define JSON_TYPE "content-type: application/json\r\n"
 
 static struct up *up;
 static struct gw *gw;
 
-#define CHUNK(rest) "data: {\"id\":\"chatcmpl-up\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m-up\",\"choices\":[" rest "]"
-#define DELTA(delta, fin) CHUNK("{\"index\":0,\"delta\":{" delta "},\"finish_reason\":" fin "}") "}\n\n"
+#define CHUNK(rest)                                                                                \
+    "data: "                                                                                       \
+    "{\"id\":\"chatcmpl-up\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m-"    \
+    "up\",\"choices\":[" rest "]"
+#define DELTA(delta, fin)                                                                          \
+    CHUNK("{\"index\":0,\"delta\":{" delta "},\"finish_reason\":" fin "}") "}\n\n"
 
 static void stream_tools(struct up_conn *c)
 {
@@ -37,12 +45,21 @@ static void stream_tools(struct up_conn *c)
     up_chunk(c, DELTA("\"role\":\"assistant\",\"content\":null", "null"));
     up_chunk(c, DELTA("\"reasoning_content\":\"let me \"", "null"));
     up_chunk(c, DELTA("\"reasoning_content\":\"think\"", "null"));
-    up_chunk(c, DELTA("\"tool_calls\":[{\"index\":0,\"id\":\"call_up1\",\"type\":\"function\",\"function\":{\"name\":\"look\",\"arguments\":\"\"}}]", "null"));
-    up_chunk(c, DELTA("\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"where\\\":\"}}]", "null"));
-    up_chunk(c, DELTA("\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"\\\"here\\\"}\"}}]", "null"));
-    up_chunk(c, DELTA("\"tool_calls\":[{\"index\":1,\"id\":\"call_up2\",\"type\":\"function\",\"function\":{\"name\":\"see\",\"arguments\":\"{}\"}}]", "null"));
+    up_chunk(c, DELTA("\"tool_calls\":[{\"index\":0,\"id\":\"call_up1\",\"type\":\"function\","
+                      "\"function\":{\"name\":\"look\",\"arguments\":\"\"}}]",
+                      "null"));
+    up_chunk(
+        c, DELTA("\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"where\\\":\"}}]",
+                 "null"));
+    up_chunk(c,
+             DELTA("\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"\\\"here\\\"}\"}}]",
+                   "null"));
+    up_chunk(c, DELTA("\"tool_calls\":[{\"index\":1,\"id\":\"call_up2\",\"type\":\"function\","
+                      "\"function\":{\"name\":\"see\",\"arguments\":\"{}\"}}]",
+                      "null"));
     up_chunk(c, DELTA("", "\"tool_calls\""));
-    up_chunk(c, CHUNK("") ",\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":5,\"total_tokens\":16}}\n\n");
+    up_chunk(c, CHUNK("") ",\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":5,\"total_"
+                          "tokens\":16}}\n\n");
     up_chunk(c, "data: [DONE]\n\n");
     up_end(c);
 }
@@ -55,24 +72,40 @@ static void up_rich(struct up_conn *c, const struct up_req *q)
     else if (strstr(q->body, "see the page"))
         up_reply(c, 404, "content-type: text/html\r\n", "<html>no such thing</html>");
     else if (strstr(q->body, "say more"))
-        up_reply(c, 200, JSON_TYPE, OPENAI_HEAD "\"message\":{\"role\":\"assistant\",\"content\":\"hello\",\"annotations\":[{\"url\":\"u\"}]},"
-                                    "\"finish_reason\":\"stop\"" OPENAI_TAIL);
+        up_reply(c, 200, JSON_TYPE,
+                 OPENAI_HEAD "\"message\":{\"role\":\"assistant\",\"content\":\"hello\","
+                             "\"annotations\":[{\"url\":\"u\"}]},"
+                             "\"finish_reason\":\"stop\"" OPENAI_TAIL);
     else if (strstr(q->body, "refuse"))
-        up_reply(c, 200, JSON_TYPE, OPENAI_HEAD "\"message\":{\"role\":\"assistant\",\"content\":null,\"refusal\":\"I will not\"},"
-                                    "\"finish_reason\":\"stop\"" OPENAI_TAIL);
+        up_reply(c, 200, JSON_TYPE,
+                 OPENAI_HEAD
+                 "\"message\":{\"role\":\"assistant\",\"content\":null,\"refusal\":\"I will not\"},"
+                 "\"finish_reason\":\"stop\"" OPENAI_TAIL);
     else if (strstr(q->body, "how likely"))
-        up_reply(c, 200, JSON_TYPE, OPENAI_HEAD "\"message\":{\"role\":\"assistant\",\"content\":\"hi\"},\"logprobs\":{\"content\":[{\"token\":\"hi\","
-                                    "\"logprob\":-0.25,\"bytes\":[104,105],\"top_logprobs\":[]}],\"refusal\":null},\"finish_reason\":\"stop\"" OPENAI_TAIL);
+        up_reply(c, 200, JSON_TYPE,
+                 OPENAI_HEAD "\"message\":{\"role\":\"assistant\",\"content\":\"hi\"},\"logprobs\":"
+                             "{\"content\":[{\"token\":\"hi\","
+                             "\"logprob\":-0.25,\"bytes\":[104,105],\"top_logprobs\":[]}],"
+                             "\"refusal\":null},\"finish_reason\":\"stop\"" OPENAI_TAIL);
     else if (strstr(q->path, "/chat/") || strstr(q->path, "/messages") || strstr(q->path, "/embed"))
         up_llm(c, q);
     else if (strstr(q->path, "/responses") && !strstr(q->body, "bypass"))
-        up_reply(c, 200, JSON_TYPE, "{\"id\":\"resp_up\",\"object\":\"response\",\"created_at\":1,\"status\":\"completed\",\"model\":\"m-up\",\"output\":["
-                 "{\"type\":\"message\",\"id\":\"msg_up\",\"status\":\"completed\",\"role\":\"assistant\",\"content\":[{\"type\":\"output_text\","
-                 "\"text\":\"hello from responses\",\"annotations\":[]}]}],\"usage\":{\"input_tokens\":11,\"output_tokens\":5,\"total_tokens\":16}}");
+        up_reply(c, 200, JSON_TYPE,
+                 "{\"id\":\"resp_up\",\"object\":\"response\",\"created_at\":1,\"status\":"
+                 "\"completed\",\"model\":\"m-up\",\"output\":["
+                 "{\"type\":\"message\",\"id\":\"msg_up\",\"status\":\"completed\",\"role\":"
+                 "\"assistant\",\"content\":[{\"type\":\"output_text\","
+                 "\"text\":\"hello from "
+                 "responses\",\"annotations\":[]}]}],\"usage\":{\"input_tokens\":11,\"output_"
+                 "tokens\":5,\"total_tokens\":16}}");
     else if (strstr(q->path, "/completions"))
-        up_reply(c, 200, JSON_TYPE, "{\"id\":\"cmpl-up\",\"object\":\"text_completion\",\"created\":1,\"model\":\"m-up\",\"choices\":[{\"index\":0,"
-                 "\"text\":\" upon a time\",\"logprobs\":{\"tokens\":[\" upon\"],\"token_logprobs\":[-0.5],\"top_logprobs\":null,\"text_offset\":[0]},"
-                 "\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":3,\"total_tokens\":5}}");
+        up_reply(c, 200, JSON_TYPE,
+                 "{\"id\":\"cmpl-up\",\"object\":\"text_completion\",\"created\":1,\"model\":\"m-"
+                 "up\",\"choices\":[{\"index\":0,"
+                 "\"text\":\" upon a time\",\"logprobs\":{\"tokens\":[\" "
+                 "upon\"],\"token_logprobs\":[-0.5],\"top_logprobs\":null,\"text_offset\":[0]},"
+                 "\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":2,\"completion_"
+                 "tokens\":3,\"total_tokens\":5}}");
     else
         up_reply(c, 200, "content-type: text/plain\r\n", q->body);
 }
@@ -125,7 +158,8 @@ static struct resp must_hit(struct gw *g, const char *path, const char *body)
 {
     struct resp r = post(g->port, path, body);
     if (strcmp(header(&r, "x-larder-cache"), "hit") != 0)
-        fail_msg("%s %s: %s", header(&r, "x-larder-cache"), strstr(r.head, "x-larder-reason"), body);
+        fail_msg("%s %s: %s", header(&r, "x-larder-cache"), strstr(r.head, "x-larder-reason"),
+                 body);
     return r;
 }
 
@@ -147,7 +181,8 @@ static size_t count(const char *text, const char *what)
 
 static void assert_chat_stream(const struct resp *r, bool usage)
 {
-    const char *role = strstr(r->body, "\"role\":\"assistant\""), *end = strstr(r->body, "data: [DONE]\n\n");
+    const char *role = strstr(r->body, "\"role\":\"assistant\""),
+               *end = strstr(r->body, "data: [DONE]\n\n");
     assert_non_null(role);
     assert_non_null(end);
     assert_string_equal(end, "data: [DONE]\n\n");
@@ -157,7 +192,8 @@ static void assert_chat_stream(const struct resp *r, bool usage)
         assert_true(strstr(r->body, "\"prompt_tokens\"") > strstr(r->body, "\"finish_reason\":\""));
 }
 
-/* Names of events, in order, must match the pattern: a list of names; "*" before a name: any number of it. */
+/* Names of events, in order, must match the pattern: a list of names; "*" before a name: any number
+ * of it. */
 static void assert_events(const struct resp *r, const char *const *names)
 {
     const char *p = r->body;
@@ -176,7 +212,8 @@ static void assert_events(const struct resp *r, const char *const *names)
         if (names[at] && names[at][0] == '*')
             continue;
         if (!names[at] || strcmp(names[at], name) != 0)
-            fail_msg("event %s where %s was due:\n%s", name, names[at] ? names[at] : "the end", r->body);
+            fail_msg("event %s where %s was due:\n%s", name, names[at] ? names[at] : "the end",
+                     r->body);
         at++;
     }
     while (names[at] && names[at][0] == '*')
@@ -185,11 +222,19 @@ static void assert_events(const struct resp *r, const char *const *names)
         fail_msg("%s never came", names[at]);
 }
 
-static const char *const messages_text[] = {"message_start", "content_block_start", "*ping", "*content_block_delta", "content_block_stop",
-                                            "message_delta", "message_stop", NULL};
-static const char *const responses_text[] = {"response.created", "response.in_progress", "response.output_item.added",
-                                             "response.content_part.added", "*response.output_text.delta", "response.output_text.done",
-                                             "response.content_part.done", "response.output_item.done", "response.completed", NULL};
+static const char *const messages_text[] = {
+    "message_start",      "content_block_start", "*ping",        "*content_block_delta",
+    "content_block_stop", "message_delta",       "message_stop", NULL};
+static const char *const responses_text[] = {"response.created",
+                                             "response.in_progress",
+                                             "response.output_item.added",
+                                             "response.content_part.added",
+                                             "*response.output_text.delta",
+                                             "response.output_text.done",
+                                             "response.content_part.done",
+                                             "response.output_item.done",
+                                             "response.completed",
+                                             NULL};
 
 static void assert_sequence(const struct resp *r)
 {
@@ -202,30 +247,41 @@ static void assert_sequence(const struct resp *r)
 static void one_stored_answer_serves_every_dialect_streamed_or_whole(void **state)
 {
     (void)state;
-    struct resp r = hit_of(gw, CHAT, "{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"be brief\"},{\"role\":\"user\",\"content\":\"told thrice\"}]}");
+    struct resp r = hit_of(gw, CHAT,
+                           "{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"be "
+                           "brief\"},{\"role\":\"user\",\"content\":\"told thrice\"}]}");
     assert_string_equal(json_at(r.body, "object"), "chat.completion");
     resp_free(&r);
     int n = up_count(up);
-    r = must_hit(gw, CHAT, "{\"stream\":true,\"stream_options\":{\"include_usage\":true},\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"be brief\"},"
-                           "{\"role\":\"user\",\"content\":\"told thrice\"}]}");
+    r = must_hit(gw, CHAT,
+                 "{\"stream\":true,\"stream_options\":{\"include_usage\":true},\"model\":\"m\","
+                 "\"messages\":[{\"role\":\"system\",\"content\":\"be brief\"},"
+                 "{\"role\":\"user\",\"content\":\"told thrice\"}]}");
     assert_chat_stream(&r, true);
     resp_free(&r);
-    r = must_hit(gw, CHAT, "{\"stream\":true,\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"be brief\"},{\"role\":\"user\",\"content\":\"told thrice\"}]}");
+    r = must_hit(gw, CHAT,
+                 "{\"stream\":true,\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":"
+                 "\"be brief\"},{\"role\":\"user\",\"content\":\"told thrice\"}]}");
     assert_chat_stream(&r, false);
     resp_free(&r);
-    r = must_hit(gw, MESSAGES, "{\"model\":\"m\",\"max_tokens\":100,\"system\":\"be brief\",\"messages\":[{\"role\":\"user\",\"content\":\"told thrice\"}]}");
+    r = must_hit(gw, MESSAGES,
+                 "{\"model\":\"m\",\"max_tokens\":100,\"system\":\"be "
+                 "brief\",\"messages\":[{\"role\":\"user\",\"content\":\"told thrice\"}]}");
     has(&r, "\"type\":\"message\"");
     has(&r, "{\"type\":\"text\",\"text\":\"hello from upstream\"");
     has(&r, "\"input_tokens\":11");
     assert_memory_equal(json_at(r.body, "id"), "msg_", 4);
     resp_free(&r);
-    r = must_hit(gw, MESSAGES, "{\"stream\":true,\"model\":\"m\",\"max_tokens\":100,\"system\":\"be brief\",\"messages\":[{\"role\":\"user\",\"content\":\"told thrice\"}]}");
+    r = must_hit(gw, MESSAGES,
+                 "{\"stream\":true,\"model\":\"m\",\"max_tokens\":100,\"system\":\"be "
+                 "brief\",\"messages\":[{\"role\":\"user\",\"content\":\"told thrice\"}]}");
     assert_events(&r, messages_text);
     has(&r, "\"stop_reason\":\"end_turn\"");
     has(&r, "\"output_tokens\":5");
     assert_string_equal(json_at(r.body, "input_tokens"), "11"); /* in message_start already */
     resp_free(&r);
-    r = must_hit(gw, RESPONSES, "{\"model\":\"m\",\"instructions\":\"be brief\",\"input\":\"told thrice\"}");
+    r = must_hit(gw, RESPONSES,
+                 "{\"model\":\"m\",\"instructions\":\"be brief\",\"input\":\"told thrice\"}");
     assert_string_equal(json_at(r.body, "object"), "response");
     assert_string_equal(json_at(r.body, "status"), "completed");
     assert_memory_equal(json_at(r.body, "id"), "resp_", 5);
@@ -233,7 +289,9 @@ static void one_stored_answer_serves_every_dialect_streamed_or_whole(void **stat
     has(&r, "\"text\":\"hello from upstream\"");
     has(&r, "\"total_tokens\":16");
     resp_free(&r);
-    r = must_hit(gw, RESPONSES, "{\"stream\":true,\"model\":\"m\",\"instructions\":\"be brief\",\"input\":[{\"role\":\"user\",\"content\":\"told thrice\"}]}");
+    r = must_hit(gw, RESPONSES,
+                 "{\"stream\":true,\"model\":\"m\",\"instructions\":\"be "
+                 "brief\",\"input\":[{\"role\":\"user\",\"content\":\"told thrice\"}]}");
     assert_events(&r, responses_text);
     assert_sequence(&r);
     resp_free(&r);
@@ -249,7 +307,9 @@ static void answers_of_responses_serve_the_others(void **state)
     r = must_hit(gw, CHAT, ASK("other way"));
     assert_string_equal(json_at(r.body, "content"), "hello from responses");
     resp_free(&r);
-    r = must_hit(gw, MESSAGES, "{\"model\":\"m\",\"max_tokens\":50,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"other way\"}]}]}");
+    r = must_hit(gw, MESSAGES,
+                 "{\"model\":\"m\",\"max_tokens\":50,\"messages\":[{\"role\":\"user\",\"content\":["
+                 "{\"type\":\"text\",\"text\":\"other way\"}]}]}");
     has(&r, "hello from responses");
     resp_free(&r);
 }
@@ -261,7 +321,8 @@ static void what_one_dialect_alone_can_say_stays_in_it(void **state)
     has(&r, "\"annotations\":[{\"url\":\"u\"}]");
     resp_free(&r);
     r = http(gw->port, "POST", MESSAGES, KEY "cache-control: only-if-cached\r\n",
-             "{\"model\":\"m\",\"max_tokens\":50,\"messages\":[{\"role\":\"user\",\"content\":\"say more\"}]}");
+             "{\"model\":\"m\",\"max_tokens\":50,\"messages\":[{\"role\":\"user\",\"content\":"
+             "\"say more\"}]}");
     assert_int_equal(r.status, 504);
     assert_string_equal(header(&r, "x-larder-reason"), "dialect");
     resp_free(&r);
@@ -270,7 +331,9 @@ static void what_one_dialect_alone_can_say_stays_in_it(void **state)
 static void tools_and_reasoning_survive_in_every_form(void **state)
 {
     (void)state;
-    struct resp r = post(gw->port, CHAT, "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"use tools\"}]}");
+    struct resp r = post(gw->port, CHAT,
+                         "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\","
+                         "\"content\":\"use tools\"}]}");
     assert_chat_stream(&r, false);
     has(&r, "call_up1"); /* first hand: the upstream's ids */
     resp_free(&r);
@@ -282,22 +345,38 @@ static void tools_and_reasoning_survive_in_every_form(void **state)
     assert_int_equal(count(r.body, "\"type\":\"function\""), 2);
     char first[64], second[64];
     assert_int_equal(sscanf(strstr(r.body, "\"id\":\"call_"), "\"id\":\"%63[^\"]", first), 1);
-    assert_int_equal(sscanf(strstr(strstr(r.body, "\"id\":\"call_") + 5, "\"id\":\"call_"), "\"id\":\"%63[^\"]", second), 1);
+    assert_int_equal(sscanf(strstr(strstr(r.body, "\"id\":\"call_") + 5, "\"id\":\"call_"),
+                            "\"id\":\"%63[^\"]", second),
+                     1);
     assert_string_not_equal(first, second);
     resp_free(&r);
     r = must_hit(gw, CHAT, ASK("use tools"));
     assert_null(strstr(r.body, first));
     resp_free(&r);
-    r = must_hit(gw, MESSAGES, "{\"model\":\"m\",\"max_tokens\":50,\"messages\":[{\"role\":\"user\",\"content\":\"use tools\"}]}");
+    r = must_hit(gw, MESSAGES,
+                 "{\"model\":\"m\",\"max_tokens\":50,\"messages\":[{\"role\":\"user\",\"content\":"
+                 "\"use tools\"}]}");
     has(&r, "\"type\":\"thinking\",\"thinking\":\"let me think\"");
     has(&r, "\"type\":\"tool_use\"");
     has(&r, "\"input\":{\"where\":\"here\"}");
     has(&r, "\"stop_reason\":\"tool_use\"");
     resp_free(&r);
-    r = must_hit(gw, MESSAGES, "{\"model\":\"m\",\"stream\":true,\"max_tokens\":50,\"messages\":[{\"role\":\"user\",\"content\":\"use tools\"}]}");
-    static const char *const order[] = {"message_start", "content_block_start", "*content_block_delta", "content_block_stop",
-                                        "content_block_start", "*content_block_delta", "content_block_stop", "content_block_start",
-                                        "*content_block_delta", "content_block_stop", "message_delta", "message_stop", NULL};
+    r = must_hit(gw, MESSAGES,
+                 "{\"model\":\"m\",\"stream\":true,\"max_tokens\":50,\"messages\":[{\"role\":"
+                 "\"user\",\"content\":\"use tools\"}]}");
+    static const char *const order[] = {"message_start",
+                                        "content_block_start",
+                                        "*content_block_delta",
+                                        "content_block_stop",
+                                        "content_block_start",
+                                        "*content_block_delta",
+                                        "content_block_stop",
+                                        "content_block_start",
+                                        "*content_block_delta",
+                                        "content_block_stop",
+                                        "message_delta",
+                                        "message_stop",
+                                        NULL};
     assert_events(&r, order);
     has(&r, "input_json_delta");
     resp_free(&r);
@@ -318,14 +397,19 @@ static void refusals_and_log_probabilities_are_replayed(void **state)
     struct resp r = hit_of(gw, CHAT, ASK("refuse"));
     has(&r, "\"refusal\":\"I will not\"");
     resp_free(&r);
-    r = must_hit(gw, CHAT, "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"refuse\"}]}");
+    r = must_hit(gw, CHAT,
+                 "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":"
+                 "\"refuse\"}]}");
     has(&r, "\"refusal\":\"I will not\"");
     resp_free(&r);
-    const char *likely = "{\"model\":\"m\",\"logprobs\":true,\"messages\":[{\"role\":\"user\",\"content\":\"how likely\"}]}";
+    const char *likely = "{\"model\":\"m\",\"logprobs\":true,\"messages\":[{\"role\":\"user\","
+                         "\"content\":\"how likely\"}]}";
     r = hit_of(gw, CHAT, likely);
     has(&r, "\"logprob\":-0.25");
     resp_free(&r);
-    r = must_hit(gw, CHAT, "{\"model\":\"m\",\"stream\":true,\"logprobs\":true,\"messages\":[{\"role\":\"user\",\"content\":\"how likely\"}]}");
+    r = must_hit(gw, CHAT,
+                 "{\"model\":\"m\",\"stream\":true,\"logprobs\":true,\"messages\":[{\"role\":"
+                 "\"user\",\"content\":\"how likely\"}]}");
     has(&r, "\"logprob\":-0.25");
     resp_free(&r);
     r = post(gw->port, CHAT, ASK("how likely")); /* without log probabilities: another question */
@@ -336,13 +420,15 @@ static void refusals_and_log_probabilities_are_replayed(void **state)
 static void completions_are_stored_and_replayed(void **state)
 {
     (void)state;
-    struct resp r = hit_of(gw, "/v1/completions", "{\"model\":\"m\",\"prompt\":\"once\",\"max_tokens\":16}");
+    struct resp r =
+        hit_of(gw, "/v1/completions", "{\"model\":\"m\",\"prompt\":\"once\",\"max_tokens\":16}");
     assert_string_equal(json_at(r.body, "object"), "text_completion");
     has(&r, "\"text\":\" upon a time\"");
     has(&r, "\"token_logprobs\":[-0.5]");
     assert_memory_equal(json_at(r.body, "id"), "cmpl-", 5);
     resp_free(&r);
-    r = must_hit(gw, "/v1/completions", "{\"model\":\"m\",\"prompt\":\"once\",\"stream\":true,\"max_tokens\":16}");
+    r = must_hit(gw, "/v1/completions",
+                 "{\"model\":\"m\",\"prompt\":\"once\",\"stream\":true,\"max_tokens\":16}");
     has(&r, " upon a time");
     has(&r, "data: [DONE]\n\n");
     resp_free(&r);
@@ -356,9 +442,12 @@ static void completions_are_stored_and_replayed(void **state)
 static void an_anthropic_upstream_serves_openai_clients(void **state)
 {
     (void)state;
-    struct gw *g = gw_config(NULL, "upstreams:\n- {url: 'http://127.0.0.1:%d', dialect: anthropic}\n", up->port);
-    struct resp r = post(g->port, CHAT, "{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_usage\":true},\"messages\":"
-                                        "[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"hi\"}]}");
+    struct gw *g = gw_config(
+        NULL, "upstreams:\n- {url: 'http://127.0.0.1:%d', dialect: anthropic}\n", up->port);
+    struct resp r = post(
+        g->port, CHAT,
+        "{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_usage\":true},\"messages\":"
+        "[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"hi\"}]}");
     assert_int_equal(r.status, 200);
     assert_chat_stream(&r, true);
     has(&r, "hello from upstream");
@@ -371,7 +460,9 @@ static void an_anthropic_upstream_serves_openai_clients(void **state)
     assert_events(&r, responses_text);
     assert_sequence(&r);
     resp_free(&r);
-    r = post(g->port, CHAT, "{\"model\":\"m\",\"logit_bias\":{\"1\":1},\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
+    r = post(g->port, CHAT,
+             "{\"model\":\"m\",\"logit_bias\":{\"1\":1},\"messages\":[{\"role\":\"user\","
+             "\"content\":\"hi\"}]}");
     assert_int_equal(r.status, 400);
     has(&r, "logit_bias");
     assert_string_equal(json_at(r.body, "code"), "unsupported");
@@ -380,13 +471,19 @@ static void an_anthropic_upstream_serves_openai_clients(void **state)
     assert_int_equal(r.status, 400);
     resp_free(&r);
     done(g);
-    r = post(gw->port, MESSAGES, "{\"model\":\"m\",\"max_tokens\":10,\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":1024},\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
+    r = post(gw->port, MESSAGES,
+             "{\"model\":\"m\",\"max_tokens\":10,\"thinking\":{\"type\":\"enabled\",\"budget_"
+             "tokens\":1024},\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
     assert_int_equal(r.status, 400);
     has(&r, "thinking");
     has(&r, "\"type\":\"error\"");
     resp_free(&r);
-    r = post(gw->port, MESSAGES, "{\"model\":\"m\",\"max_tokens\":10,\"metadata\":{\"user_id\":\"u\",\"x\":\"y\"},\"system\":[{\"type\":\"text\",\"text\":\"s\",\"cache_control\":{\"type\":\"ephemeral\"}}],"
-                                 "\"service_tier\":\"auto\",\"messages\":[{\"role\":\"user\",\"content\":\"dropped\"}]}");
+    r = post(
+        gw->port, MESSAGES,
+        "{\"model\":\"m\",\"max_tokens\":10,\"metadata\":{\"user_id\":\"u\",\"x\":\"y\"},"
+        "\"system\":[{\"type\":\"text\",\"text\":\"s\",\"cache_control\":{\"type\":\"ephemeral\"}}]"
+        ","
+        "\"service_tier\":\"auto\",\"messages\":[{\"role\":\"user\",\"content\":\"dropped\"}]}");
     assert_int_equal(r.status, 200);
     assert_true(strlen(header(&r, "x-larder-dropped")) > 0); /* said, not silently lost */
     resp_free(&r);
@@ -400,19 +497,37 @@ static void requests_with_state_elsewhere_pass_through_with_a_reason(void **stat
     static const struct {
         const char *path, *body, *why;
     } cases[] = {
-        {RESPONSES, "{\"model\":\"m\",\"bypass\":1, \"input\":\"x\",\"previous_response_id\":\"resp_1\"}", "previous-response"},
-        {RESPONSES, "{\"model\":\"m\",\"bypass\":1, \"input\":\"x\",\"conversation\":\"conv_1\"}", "conversation"},
-        {RESPONSES, "{\"model\":\"m\",\"bypass\":1, \"input\":\"x\",\"background\":true}", "background"},
+        {RESPONSES,
+         "{\"model\":\"m\",\"bypass\":1, \"input\":\"x\",\"previous_response_id\":\"resp_1\"}",
+         "previous-response"},
+        {RESPONSES, "{\"model\":\"m\",\"bypass\":1, \"input\":\"x\",\"conversation\":\"conv_1\"}",
+         "conversation"},
+        {RESPONSES, "{\"model\":\"m\",\"bypass\":1, \"input\":\"x\",\"background\":true}",
+         "background"},
         {RESPONSES, "{\"bypass\":1, \"prompt\":{\"id\":\"pmpt_1\"}}", "stored-prompt"},
-        {RESPONSES, "{\"model\":\"m\",\"bypass\":1, \"input\":\"x\",\"tools\":[{\"type\":\"web_search\"}]}", "hosted-tool"},
-        {RESPONSES, "{\"model\":\"m\",\"bypass\":1, \"input\":\"x\",\"tools\":[{\"type\":\"mcp\",\"server_label\":\"l\",\"server_url\":\"u\"}]}", "mcp"},
-        {RESPONSES, "{\"model\":\"m\",\"bypass\":1, \"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_id\":\"file-1\"}]}]}", "file-id"},
-        {RESPONSES, "{\"model\":\"m\",\"bypass\":1, \"input\":[{\"type\":\"item_reference\",\"id\":\"msg_1\"}]}", "item-reference"},
+        {RESPONSES,
+         "{\"model\":\"m\",\"bypass\":1, \"input\":\"x\",\"tools\":[{\"type\":\"web_search\"}]}",
+         "hosted-tool"},
+        {RESPONSES,
+         "{\"model\":\"m\",\"bypass\":1, "
+         "\"input\":\"x\",\"tools\":[{\"type\":\"mcp\",\"server_label\":\"l\",\"server_url\":\"u\"}"
+         "]}",
+         "mcp"},
+        {RESPONSES,
+         "{\"model\":\"m\",\"bypass\":1, "
+         "\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_id\":\"file-"
+         "1\"}]}]}",
+         "file-id"},
+        {RESPONSES,
+         "{\"model\":\"m\",\"bypass\":1, "
+         "\"input\":[{\"type\":\"item_reference\",\"id\":\"msg_1\"}]}",
+         "item-reference"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct resp r = post(gw->port, cases[i].path, cases[i].body);
         assert_int_equal(r.status, 200);
-        if (strcmp(header(&r, "x-larder-cache"), "bypass") || strcmp(header(&r, "x-larder-reason"), cases[i].why))
+        if (strcmp(header(&r, "x-larder-cache"), "bypass") ||
+            strcmp(header(&r, "x-larder-reason"), cases[i].why))
             fail_msg("%s instead of bypass %s", header(&r, "x-larder-reason"), cases[i].why);
         assert_string_equal(r.body, cases[i].body);
         resp_free(&r);
@@ -434,7 +549,9 @@ static void errors_have_the_clients_shape_a_code_and_the_request_id(void **state
         {"/v1/embeddings", "{\"model\":\"m\"}", 400},
         {RESPONSES, "{\"model\":\"m\",\"input\":3}", 400},
         {MESSAGES, "{\"model\":\"m\",\"max_tokens\":\"x\",\"messages\":[]}", 400},
-        {MESSAGES, "{\"model\":\"m\",\"max_tokens\":5,\"messages\":[{\"role\":\"nobody\",\"content\":\"\"}]}", 400},
+        {MESSAGES,
+         "{\"model\":\"m\",\"max_tokens\":5,\"messages\":[{\"role\":\"nobody\",\"content\":\"\"}]}",
+         400},
         {MESSAGES, "[", 400},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -449,7 +566,8 @@ static void errors_have_the_clients_shape_a_code_and_the_request_id(void **state
             assert_non_null(strstr(r.body, "\"request_id\""));
         } else {
             assert_memory_equal(r.body, "{\"error\":{", 10);
-            assert_true(strcmp(json_at(r.body, "code"), "invalid_request") == 0 || strcmp(json_at(r.body, "code"), "invalid_json") == 0);
+            assert_true(strcmp(json_at(r.body, "code"), "invalid_request") == 0 ||
+                        strcmp(json_at(r.body, "code"), "invalid_json") == 0);
         }
         resp_free(&r);
     }
@@ -458,13 +576,17 @@ static void errors_have_the_clients_shape_a_code_and_the_request_id(void **state
 static void an_upstreams_refusal_is_told_in_the_clients_words(void **state)
 {
     (void)state;
-    struct resp r = post(gw->port, MESSAGES, "{\"model\":\"m\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"fail400\"}]}");
+    struct resp r = post(gw->port, MESSAGES,
+                         "{\"model\":\"m\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\","
+                         "\"content\":\"fail400\"}]}");
     assert_int_equal(r.status, 400);
     assert_memory_equal(r.body, "{\"type\":\"error\",\"error\":{", 25);
     has(&r, "bad thing");
     assert_string_equal(header(&r, "x-larder-reason"), "bad");
     resp_free(&r);
-    r = post(gw->port, MESSAGES, "{\"model\":\"m\",\"max_tokens\":5,\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"fail429\"}]}");
+    r = post(gw->port, MESSAGES,
+             "{\"model\":\"m\",\"max_tokens\":5,\"stream\":true,\"messages\":[{\"role\":\"user\","
+             "\"content\":\"fail429\"}]}");
     assert_int_equal(r.status, 429);
     assert_string_equal(header(&r, "retry-after"), "7");
     has(&r, "rate_limit_error");
@@ -474,7 +596,9 @@ static void an_upstreams_refusal_is_told_in_the_clients_words(void **state)
     assert_memory_equal(r.body, "{\"error\":{", 10);
     assert_null(strstr(r.body, "<html>"));
     resp_free(&r);
-    r = post(gw->port, MESSAGES, "{\"model\":\"m\",\"max_tokens\":50,\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"cutoff\"}]}");
+    r = post(gw->port, MESSAGES,
+             "{\"model\":\"m\",\"max_tokens\":50,\"stream\":true,\"messages\":[{\"role\":\"user\","
+             "\"content\":\"cutoff\"}]}");
     assert_int_equal(r.status, 200);
     has(&r, "event: error\n");
     assert_null(strstr(r.body, "message_stop"));
@@ -504,12 +628,23 @@ static void followers_of_every_dialect_share_one_flight(void **state)
 {
     (void)state;
     struct asker k[] = {
-        {.path = CHAT, .body = "{\"model\":\"m\",\"max_tokens\":64,\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"slow shared\"}]}"},
-        {.path = CHAT, .body = "{\"model\":\"m\",\"max_tokens\":64,\"messages\":[{\"role\":\"user\",\"content\":\"slow shared\"}]}"},
-        {.path = MESSAGES, .body = "{\"model\":\"m\",\"max_tokens\":64,\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"slow shared\"}]}"},
-        {.path = MESSAGES, .body = "{\"model\":\"m\",\"max_tokens\":64,\"messages\":[{\"role\":\"user\",\"content\":\"slow shared\"}]}"},
-        {.path = RESPONSES, .body = "{\"model\":\"m\",\"max_output_tokens\":64,\"stream\":true,\"input\":\"slow shared\"}"},
-        {.path = RESPONSES, .body = "{\"model\":\"m\",\"max_output_tokens\":64,\"input\":\"slow shared\"}"},
+        {.path = CHAT,
+         .body = "{\"model\":\"m\",\"max_tokens\":64,\"stream\":true,\"messages\":[{\"role\":"
+                 "\"user\",\"content\":\"slow shared\"}]}"},
+        {.path = CHAT,
+         .body = "{\"model\":\"m\",\"max_tokens\":64,\"messages\":[{\"role\":\"user\",\"content\":"
+                 "\"slow shared\"}]}"},
+        {.path = MESSAGES,
+         .body = "{\"model\":\"m\",\"max_tokens\":64,\"stream\":true,\"messages\":[{\"role\":"
+                 "\"user\",\"content\":\"slow shared\"}]}"},
+        {.path = MESSAGES,
+         .body = "{\"model\":\"m\",\"max_tokens\":64,\"messages\":[{\"role\":\"user\",\"content\":"
+                 "\"slow shared\"}]}"},
+        {.path = RESPONSES,
+         .body = "{\"model\":\"m\",\"max_output_tokens\":64,\"stream\":true,\"input\":\"slow "
+                 "shared\"}"},
+        {.path = RESPONSES,
+         .body = "{\"model\":\"m\",\"max_output_tokens\":64,\"input\":\"slow shared\"}"},
     };
     int n = up_count(up);
     for (size_t i = 0; i < sizeof k / sizeof k[0]; i++) {
@@ -537,10 +672,14 @@ static void a_follower_keeps_going_when_the_leader_hangs_up(void **state)
 {
     (void)state;
     struct asker k = {.path = CHAT, .body = ASK("slow leader leaves")};
-    const char *body = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"slow leader leaves\"}]}";
+    const char *body = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\","
+                       "\"content\":\"slow leader leaves\"}]}";
     char req[1024];
     int n = up_count(up), aborted = up_aborted(up), fd = dial(gw->port);
-    int len = snprintf(req, sizeof req, "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\n" KEY "content-length: %zu\r\n\r\n%s", strlen(body), body);
+    int len = snprintf(req, sizeof req,
+                       "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\n" KEY
+                       "content-length: %zu\r\n\r\n%s",
+                       strlen(body), body);
     send_all(fd, req, (size_t)len);
     EVENTUALLY(up_count(up) == n + 1);
     pthread_create(&k.thread, NULL, ask_thread, &k);

@@ -15,9 +15,10 @@
 #include <cmocka.h>
 #include <pthread.h>
 
-#define CHAT "/v1/chat/completions"
+#define CHAT      "/v1/chat/completions"
 #define ASK(text) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
-#define WITH(member, text) "{\"model\":\"m\"," member ",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
+#define WITH(member, text)                                                                         \
+    "{\"model\":\"m\"," member ",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
 #define KEY "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
 
 static struct up *up;
@@ -57,14 +58,16 @@ static struct resp ask(struct gw *g, const char *headers, const char *body)
 }
 
 /* One request; asserts what x-larder-cache and x-larder-reason say. */
-static void expect(struct gw *g, const char *headers, const char *body, const char *cache, const char *reason)
+static void expect(struct gw *g, const char *headers, const char *body, const char *cache,
+                   const char *reason)
 {
     struct resp r = ask(g, headers, body);
     char is[64], why[128];
     snprintf(is, sizeof is, "%s", header(&r, "x-larder-cache"));
     snprintf(why, sizeof why, "%s", header(&r, "x-larder-reason"));
     if (strcmp(is, cache) || (reason && strcmp(why, reason)))
-        fail_msg("%d %s %s, expected %s %s: %s", r.status, is, why, cache, reason ? reason : "", body);
+        fail_msg("%d %s %s, expected %s %s: %s", r.status, is, why, cache, reason ? reason : "",
+                 body);
     resp_free(&r);
 }
 
@@ -140,9 +143,12 @@ static void up_cut(struct up_conn *c, const struct up_req *q)
 {
     const char *end = strstr(q->body, "prove") ? "stop" : "length";
     char body[512];
-    snprintf(body, sizeof body, "{\"id\":\"i\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"message\":"
+    snprintf(body, sizeof body,
+             "{\"id\":\"i\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\","
+             "\"choices\":[{\"index\":0,\"message\":"
              "{\"role\":\"assistant\",\"content\":\"cut o\"},\"finish_reason\":\"%s\"}],"
-             "\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":5,\"total_tokens\":6}}", end);
+             "\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":5,\"total_tokens\":6}}",
+             end);
     up_reply(c, 200, "content-type: application/json\r\n", body);
 }
 
@@ -153,8 +159,10 @@ static void a_cut_answer_serves_its_own_limit_only(void **state)
     struct gw *g = gw_start(u, NULL, NULL);
     store(g, "", WITH("\"max_tokens\":5", "cut"));
     expect(g, "", WITH("\"max_completion_tokens\":5", "cut"), "hit", NULL);
-    expect(g, "cache-control: only-if-cached\r\n", WITH("\"max_tokens\":4", "cut"), "miss", "token-limit");
-    expect(g, "cache-control: only-if-cached\r\n", WITH("\"max_tokens\":6", "cut"), "miss", "token-limit");
+    expect(g, "cache-control: only-if-cached\r\n", WITH("\"max_tokens\":4", "cut"), "miss",
+           "token-limit");
+    expect(g, "cache-control: only-if-cached\r\n", WITH("\"max_tokens\":6", "cut"), "miss",
+           "token-limit");
     expect(g, "cache-control: only-if-cached\r\n", ASK("cut"), "miss", "token-limit");
     done(g);
     up_stop(u);
@@ -193,15 +201,20 @@ static void a_follower_never_gets_fewer_choices_or_another_limit(void **state)
 {
     (void)state;
     struct asker k[2];
-    assert_int_equal(two_at_once(k, WITH("\"seed\":1", "slow a"), WITH("\"seed\":1,\"n\":3", "slow a")), 2);
+    assert_int_equal(
+        two_at_once(k, WITH("\"seed\":1", "slow a"), WITH("\"seed\":1,\"n\":3", "slow a")), 2);
     assert_int_equal(count(k[0].r.body, "\"finish_reason\""), 1);
     assert_int_equal(count(k[1].r.body, "\"finish_reason\""), 3);
     resp_free(&k[0].r);
     resp_free(&k[1].r);
-    assert_int_equal(two_at_once(k, WITH("\"max_tokens\":5", "slow b"), WITH("\"max_tokens\":1000", "slow b")), 2);
+    assert_int_equal(
+        two_at_once(k, WITH("\"max_tokens\":5", "slow b"), WITH("\"max_tokens\":1000", "slow b")),
+        2);
     resp_free(&k[0].r);
     resp_free(&k[1].r);
-    assert_int_equal(two_at_once(k, WITH("\"max_tokens\":5", "slow c"), WITH("\"max_completion_tokens\":5", "slow c")), 1);
+    assert_int_equal(two_at_once(k, WITH("\"max_tokens\":5", "slow c"),
+                                 WITH("\"max_completion_tokens\":5", "slow c")),
+                     1);
     resp_free(&k[0].r);
     resp_free(&k[1].r);
 }
@@ -211,26 +224,47 @@ static void a_follower_never_gets_fewer_choices_or_another_limit(void **state)
 static void the_closed_list_does_not_count_and_everything_else_does(void **state)
 {
     (void)state;
-    static const char *const quiet[] = {"\"user\":\"u\"", "\"safety_identifier\":\"s\"", "\"metadata\":{\"a\":\"b\"}", "\"store\":true",
-                                        "\"service_tier\":\"flex\"", "\"stream\":false", "\"prompt_cache_key\":\"k\"", "\"n\":1",
+    static const char *const quiet[] = {"\"user\":\"u\"",
+                                        "\"safety_identifier\":\"s\"",
+                                        "\"metadata\":{\"a\":\"b\"}",
+                                        "\"store\":true",
+                                        "\"service_tier\":\"flex\"",
+                                        "\"stream\":false",
+                                        "\"prompt_cache_key\":\"k\"",
+                                        "\"n\":1",
                                         "\"odd\":null"};
-    static const char *const loud[] = {"\"odd\":1", "\"top_p\":0.5", "\"seed\":7", "\"stop\":\"x\"", "\"logit_bias\":{\"1\":2}",
-                                       "\"response_format\":{\"type\":\"json_object\"}", "\"reasoning_effort\":\"low\"",
-                                       "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]", "\"temperature\":0"};
+    static const char *const loud[] = {
+        "\"odd\":1",
+        "\"top_p\":0.5",
+        "\"seed\":7",
+        "\"stop\":\"x\"",
+        "\"logit_bias\":{\"1\":2}",
+        "\"response_format\":{\"type\":\"json_object\"}",
+        "\"reasoning_effort\":\"low\"",
+        "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]",
+        "\"temperature\":0"};
     char body[512];
     store(gw, "", ASK("identity"));
     for (size_t i = 0; i < sizeof quiet / sizeof quiet[0]; i++) {
-        snprintf(body, sizeof body, "{%s,\"messages\":[{\"role\":\"user\",\"content\":\"identity\"}],\"model\":\"m\"}", quiet[i]);
+        snprintf(body, sizeof body,
+                 "{%s,\"messages\":[{\"role\":\"user\",\"content\":\"identity\"}],\"model\":\"m\"}",
+                 quiet[i]);
         expect(gw, "", body, "hit", NULL);
     }
     for (size_t i = 0; i < sizeof loud / sizeof loud[0]; i++) {
-        snprintf(body, sizeof body, "{%s,\"messages\":[{\"role\":\"user\",\"content\":\"identity\"}],\"model\":\"m\"}", loud[i]);
+        snprintf(body, sizeof body,
+                 "{%s,\"messages\":[{\"role\":\"user\",\"content\":\"identity\"}],\"model\":\"m\"}",
+                 loud[i]);
         expect(gw, "cache-control: only-if-cached\r\n", body, "miss", "new");
     }
-    expect(gw, "cache-control: only-if-cached\r\nanthropic-beta: b\r\n", ASK("identity"), "miss", "new");
-    expect(gw, "cache-control: only-if-cached\r\nopenai-beta: b\r\n", ASK("identity"), "miss", "new");
-    expect(gw, "cache-control: only-if-cached\r\nopenai-project: p\r\n", ASK("identity"), "miss", "new");
-    expect(gw, "cache-control: only-if-cached\r\nopenai-organization: o\r\n", ASK("identity"), "miss", "new");
+    expect(gw, "cache-control: only-if-cached\r\nanthropic-beta: b\r\n", ASK("identity"), "miss",
+           "new");
+    expect(gw, "cache-control: only-if-cached\r\nopenai-beta: b\r\n", ASK("identity"), "miss",
+           "new");
+    expect(gw, "cache-control: only-if-cached\r\nopenai-project: p\r\n", ASK("identity"), "miss",
+           "new");
+    expect(gw, "cache-control: only-if-cached\r\nopenai-organization: o\r\n", ASK("identity"),
+           "miss", "new");
     expect(gw, "anthropic-version: 2023-06-01\r\nx-unknown: x\r\n", ASK("identity"), "hit", NULL);
 }
 
@@ -241,16 +275,20 @@ static void the_query_counts(void **state)
     assert_int_equal(r.status, 200);
     resp_free(&r);
     sleep_ms(50);
-    r = http(gw->port, "POST", CHAT "?api-version=2", KEY "cache-control: only-if-cached\r\n", ASK("query"));
+    r = http(gw->port, "POST", CHAT "?api-version=2", KEY "cache-control: only-if-cached\r\n",
+             ASK("query"));
     assert_int_equal(r.status, 504);
     resp_free(&r);
-    r = http(gw->port, "POST", CHAT "?api-version=1", KEY "cache-control: only-if-cached\r\n", ASK("query"));
+    r = http(gw->port, "POST", CHAT "?api-version=1", KEY "cache-control: only-if-cached\r\n",
+             ASK("query"));
     assert_int_equal(r.status, 200);
     resp_free(&r);
 }
 
-#define IMAGE(url) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"what is it\"}," \
-                   "{\"type\":\"image_url\",\"image_url\":{\"url\":\"" url "\"}}]}]}"
+#define IMAGE(url)                                                                                 \
+    "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":"  \
+    "\"what is it\"},"                                                                             \
+    "{\"type\":\"image_url\",\"image_url\":{\"url\":\"" url "\"}}]}]}"
 
 static void images_count_by_their_bytes(void **state)
 {
@@ -263,11 +301,14 @@ static void images_count_by_their_bytes(void **state)
     expect(gw, "", IMAGE("https://x.example/a.png"), "miss", "new");
 }
 
-#define TOOLS(id1, id2, r1, r2)                                                                                     \
-    "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"tools\"},{\"role\":\"assistant\",\"tool_calls\":[" \
-    "{\"id\":\"" id1 "\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}},"           \
-    "{\"id\":\"" id2 "\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{ \\\"a\\\" : 2 }\"}}]},"     \
-    "{\"role\":\"tool\",\"tool_call_id\":\"" r1 "\",\"content\":\"one\"},"                                              \
+#define TOOLS(id1, id2, r1, r2)                                                                    \
+    "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"tools\"},{\"role\":"          \
+    "\"assistant\",\"tool_calls\":["                                                               \
+    "{\"id\":\"" id1                                                                               \
+    "\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}},"     \
+    "{\"id\":\"" id2 "\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{ "    \
+                     "\\\"a\\\" : 2 }\"}}]},"                                                      \
+    "{\"role\":\"tool\",\"tool_call_id\":\"" r1 "\",\"content\":\"one\"},"                         \
     "{\"role\":\"tool\",\"tool_call_id\":\"" r2 "\",\"content\":\"two\"}]}"
 
 static void tool_call_ids_count_by_position(void **state)
@@ -276,7 +317,8 @@ static void tool_call_ids_count_by_position(void **state)
     store(gw, "", TOOLS("call_1", "call_2", "call_1", "call_2"));
     expect(gw, "", TOOLS("x", "y", "x", "y"), "hit", NULL);
     expect(gw, "", TOOLS("call_2", "call_1", "call_2", "call_1"), "hit", NULL);
-    expect(gw, "cache-control: only-if-cached\r\n", TOOLS("x", "y", "y", "x"), "miss", "new"); /* the results change places */
+    expect(gw, "cache-control: only-if-cached\r\n", TOOLS("x", "y", "y", "x"), "miss",
+           "new"); /* the results change places */
 }
 
 /* ---- time ---- */
@@ -303,10 +345,13 @@ static unsigned long long ttl_of(struct gw *g, const char *tag)
 static void headers_and_categories_move_within_the_operators_limits(void **state)
 {
     (void)state;
-    struct gw *g = gw_config((const char *const[]){"--answer-ttl", "1h", "--answer-ttl-max", "2h", NULL},
-                             "upstreams:\n- url: http://127.0.0.1:%d\n"
-                             "categories:\n- {name: short, ttl: 10m}\n- {name: long, ttl: 3d}\n- {name: never, store: false}\n"
-                             "- {name: various, variety: true}\n", up->port);
+    struct gw *g =
+        gw_config((const char *const[]){"--answer-ttl", "1h", "--answer-ttl-max", "2h", NULL},
+                  "upstreams:\n- url: http://127.0.0.1:%d\n"
+                  "categories:\n- {name: short, ttl: 10m}\n- {name: long, ttl: 3d}\n- {name: "
+                  "never, store: false}\n"
+                  "- {name: various, variety: true}\n",
+                  up->port);
     store(g, "x-larder-tag: t0\r\n", ASK("t0"));
     assert_int_equal(ttl_of(g, "t0"), 3600000);
     store(g, "x-larder-tag: t1\r\nx-larder-ttl: 90m\r\n", ASK("t1"));
@@ -332,7 +377,8 @@ static void headers_and_categories_move_within_the_operators_limits(void **state
     resp_free(&r);
     sleep_ms(50);
     expect(g, "cache-control: only-if-cached\r\n", ASK("never"), "miss", "new");
-    expect(g, "x-larder-category: never\r\n", ASK("t0"), "miss", NULL); /* stored, but not for this category */
+    expect(g, "x-larder-category: never\r\n", ASK("t0"), "miss",
+           NULL); /* stored, but not for this category */
 
     const char *hot = WITH("\"temperature\":0.9", "hot");
     expect(g, "", hot, "miss", "temperature");
@@ -373,7 +419,8 @@ static void the_shelf_can_be_off(void **state)
 static void a_hit_renews_the_time_only_where_asked(void **state)
 {
     (void)state;
-    struct gw *fixed = gw_start(up, NULL, NULL), *sliding = gw_start(up, NULL, (const char *const[]){"--answer-sliding", NULL});
+    struct gw *fixed = gw_start(up, NULL, NULL),
+              *sliding = gw_start(up, NULL, (const char *const[]){"--answer-sliding", NULL});
     expect(fixed, "", ASK("prove"), "miss", NULL);
     expect(sliding, "", ASK("prove"), "miss", NULL);
     store(fixed, "x-larder-ttl: 1500ms\r\n", ASK("sliding"));
@@ -439,7 +486,8 @@ static void a_stale_answer_rescues_from_a_dead_upstream_where_allowed(void **sta
 {
     (void)state;
     struct up *u = up_start(up_mortal);
-    struct gw *g = gw_config((const char *const[]){"--answer-stale-if-error", "1h", "--answer-stale-while-revalidate", "1h", NULL},
+    struct gw *g = gw_config((const char *const[]){"--answer-stale-if-error", "1h",
+                                                   "--answer-stale-while-revalidate", "1h", NULL},
                              "upstreams:\n- {url: 'http://127.0.0.1:%d', retries: 0}\n", u->port);
     expect(g, "", ASK("prove"), "miss", NULL);
     struct resp r = ask(g, "x-larder-ttl: 1ms\r\n", ASK("rescue"));
@@ -454,18 +502,19 @@ static void a_stale_answer_rescues_from_a_dead_upstream_where_allowed(void **sta
     resp_free(&r);
     sleep_ms(100);
     atomic_store(&dead, true);
-    expect(g, "cache-control: stale-if-error=600\r\n", ASK("half a rescue"), "stale", "stale-if-error");
+    expect(g, "cache-control: stale-if-error=600\r\n", ASK("half a rescue"), "stale",
+           "stale-if-error");
     expect(g, "cache-control: stale-if-error=600\r\n", ASK("rescue"), "stale", "stale-if-error");
     r = ask(g, "", ASK("rescue")); /* not asked for */
     assert_int_equal(r.status, 502);
     resp_free(&r);
-    r = ask(g, "cache-control: stale-if-error=600\r\n",
-            WITH("\"stream\":true", "rescue"));
+    r = ask(g, "cache-control: stale-if-error=600\r\n", WITH("\"stream\":true", "rescue"));
     assert_int_equal(r.status, 200);
     assert_string_equal(header(&r, "x-larder-cache"), "stale");
     assert_non_null(strstr(r.body, "data: [DONE]"));
     resp_free(&r);
-    expect(g, "cache-control: stale-while-revalidate=600\r\n", ASK("rescue"), "stale", "stale-while-revalidate");
+    expect(g, "cache-control: stale-while-revalidate=600\r\n", ASK("rescue"), "stale",
+           "stale-while-revalidate");
     done(g);
     up_stop(u);
 
@@ -474,14 +523,16 @@ static void a_stale_answer_rescues_from_a_dead_upstream_where_allowed(void **sta
     r = ask(g, "x-larder-ttl: 1ms\r\n", ASK("no rescue"));
     resp_free(&r);
     sleep_ms(100);
-    expect(g, "cache-control: stale-while-revalidate=600, stale-if-error=600\r\n", ASK("no rescue"), "miss", "expired");
+    expect(g, "cache-control: stale-while-revalidate=600, stale-if-error=600\r\n", ASK("no rescue"),
+           "miss", "expired");
     done(g);
 }
 
 static void without_an_upstream_the_stored_is_still_served(void **state)
 {
     (void)state;
-    static const char *const args[] = {"--answer-stale-if-error", "1h", "--answer-stale-while-revalidate", "1h", NULL};
+    static const char *const args[] = {"--answer-stale-if-error", "1h",
+                                       "--answer-stale-while-revalidate", "1h", NULL};
     struct gw *g = gw_start(up, NULL, args);
     char dir[256];
     expect(g, "", ASK("prove"), "miss", NULL);
@@ -496,13 +547,16 @@ static void without_an_upstream_the_stored_is_still_served(void **state)
     g = gw_start(NULL, dir, args);
     expect(g, "", ASK("kept"), "hit", NULL);
     expect(g, "cache-control: stale-if-error=60\r\n", ASK("kept stale"), "stale", NULL);
-    expect(g, "cache-control: stale-while-revalidate=60\r\n", ASK("kept stale"), "stale", "stale-while-revalidate");
+    expect(g, "cache-control: stale-while-revalidate=60\r\n", ASK("kept stale"), "stale",
+           "stale-while-revalidate");
     r = ask(g, "", ASK("never asked"));
     assert_int_equal(r.status, 503);
     assert_string_equal(json_at(r.body, "code"), "no_model");
     assert_non_null(strstr(r.body, "--upstream"));
     resp_free(&r);
-    r = http(g->port, "POST", "/v1/messages", KEY, "{\"model\":\"m\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+    r = http(
+        g->port, "POST", "/v1/messages", KEY,
+        "{\"model\":\"m\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
     assert_int_equal(r.status, 503);
     assert_non_null(strstr(r.body, "\"type\":\"error\""));
     resp_free(&r);
@@ -517,11 +571,14 @@ static void without_an_upstream_the_stored_is_still_served(void **state)
 static void up_partial(struct up_conn *c, const struct up_req *q)
 {
     if (strstr(q->path, "embeddings"))
-        up_reply(c, 200, "content-type: application/json\r\n",
-                 "{\"object\":\"list\",\"model\":\"e\",\"data\":[{\"object\":\"embedding\",\"index\":0,\"embedding\":[1]}],\"usage\":{\"prompt_tokens\":1,\"total_tokens\":1}}");
+        up_reply(
+            c, 200, "content-type: application/json\r\n",
+            "{\"object\":\"list\",\"model\":\"e\",\"data\":[{\"object\":\"embedding\",\"index\":0,"
+            "\"embedding\":[1]}],\"usage\":{\"prompt_tokens\":1,\"total_tokens\":1}}");
     else if (strstr(q->body, "filter"))
         up_reply(c, 200, "content-type: application/json\r\n",
-                 "{\"id\":\"i\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
+                 "{\"id\":\"i\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\","
+                 "\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
                  "\"content\":\"\"},\"finish_reason\":\"content_filter\"}]}");
     else if (strstr(q->body, "odd body"))
         up_reply(c, 200, "content-type: application/json\r\n", "{\"choices\":");
@@ -549,7 +606,8 @@ static void what_is_not_whole_is_not_kept(void **state)
     expect(g, "cache-control: only-if-cached\r\n", odd[0], "miss", "new");
     expect(g, "cache-control: only-if-cached\r\n", odd[1], "miss", "new");
     expect(g, "cache-control: only-if-cached\r\n", ASK("filter"), "miss", "new");
-    struct resp r = post(g->port, "/v1/embeddings", "{\"model\":\"e\",\"input\":[\"a\",\"b\",\"c\"]}");
+    struct resp r =
+        post(g->port, "/v1/embeddings", "{\"model\":\"e\",\"input\":[\"a\",\"b\",\"c\"]}");
     assert_int_equal(r.status, 502); /* one vector for three inputs */
     resp_free(&r);
     done(g);
@@ -583,7 +641,8 @@ static void what_is_too_large_or_has_no_time_is_passed_on_and_not_kept(void **st
 static void a_batch_of_new_inputs_goes_upstream_as_it_came(void **state)
 {
     (void)state;
-    const char *body = " {\"input\" : [\"zz1\", \"zz2\"],\"odd\":1.50, \"model\": \"e\",\"user\":\"u\"}";
+    const char *body =
+        " {\"input\" : [\"zz1\", \"zz2\"],\"odd\":1.50, \"model\": \"e\",\"user\":\"u\"}";
     struct resp r = post(gw->port, "/v1/embeddings", body);
     assert_int_equal(r.status, 200);
     assert_string_equal(up_last_body(up), body);
@@ -608,8 +667,10 @@ static void every_answer_says_why(void **state)
         {"POST", "/v1/embeddings", KEY, "{\"model\":\"e\",\"input\":\"why\"}"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct resp r = http(gw->port, cases[i].method, cases[i].path, cases[i].headers, cases[i].body);
-        static const char *const names[] = {"x-larder-reason", "x-larder-cache", "x-larder-shelf", "x-larder-request-id"};
+        struct resp r =
+            http(gw->port, cases[i].method, cases[i].path, cases[i].headers, cases[i].body);
+        static const char *const names[] = {"x-larder-reason", "x-larder-cache", "x-larder-shelf",
+                                            "x-larder-request-id"};
         for (size_t k = 0; k < 4; k++)
             if (!*header(&r, names[k]))
                 fail_msg("case %zu has no %s: %s", i, names[k], r.head);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * api/test_laggard.c - a reader that holds a long answer up is dropped after ten seconds, and only it.
+ * api/test_laggard.c - a reader that holds a long answer up is dropped after ten seconds, and only
+ * it.
  *
  * A program of its own because it takes those ten seconds.
  */
@@ -20,7 +21,9 @@
 
 static void up_long(struct up_conn *c, const struct up_req *q)
 {
-    static const char head[] = "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{";
+    static const char head[] = "data: "
+                               "{\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,"
+                               "\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{";
     char line[2048], text[1025];
     (void)q;
     memset(text, 'y', 1024);
@@ -39,11 +42,15 @@ static void a_laggard_is_dropped_and_the_others_get_all(void **state)
     (void)state;
     struct up *up = up_start(up_long);
     struct gw *g = gw_start(up, NULL, NULL);
-    const char *body = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"long\"}]}";
+    const char *body =
+        "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"long\"}]}";
     char req[512];
     int fd = dial(g->port);
-    int n = snprintf(req, sizeof req, "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-                                      "authorization: Bearer sk-test\r\ncontent-length: %zu\r\n\r\n%s", strlen(body), body);
+    int n = snprintf(req, sizeof req,
+                     "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: "
+                     "application/json\r\n"
+                     "authorization: Bearer sk-test\r\ncontent-length: %zu\r\n\r\n%s",
+                     strlen(body), body);
     send_all(fd, req, (size_t)n);
     EVENTUALLY(up_count(up) == 1);
     struct resp r = post(g->port, "/v1/chat/completions", body); /* joins, and reads */

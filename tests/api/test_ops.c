@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * api/test_ops.c - running it: reload, restart, what is damaged, taken or full, TLS, limits on the way in.
+ * api/test_ops.c - running it: reload, restart, what is damaged, taken or full, TLS, limits on the
+ * way in.
  */
 #include "harness.h"
 
@@ -21,9 +22,9 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#define CHAT "/v1/chat/completions"
+#define CHAT      "/v1/chat/completions"
 #define ASK(text) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
-#define KEY "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
+#define KEY       "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
 
 static struct up *up;
 
@@ -92,14 +93,18 @@ static void a_hangup_reads_the_config_again(void **state)
 {
     (void)state;
     struct up *second = up_start(up_llm);
-    struct gw *g = gw_config(NULL, "upstreams:\n- {name: one, url: 'http://127.0.0.1:%d', models: [m]}\n", up->port);
+    struct gw *g = gw_config(
+        NULL, "upstreams:\n- {name: one, url: 'http://127.0.0.1:%d', models: [m]}\n", up->port);
     assert_int_equal(status_of(g, ASK("x")), 200);
     const char *other = "{\"model\":\"m2\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}";
     assert_int_equal(status_of(g, other), 404);
     until_stored(g, ASK("x"));
 
-    gw_write_config(g, "http.body-max: 64K\nlog.level: debug\nupstreams:\n- {name: one, url: 'http://127.0.0.1:%d', models: [m]}\n"
-                       "- {name: two, url: 'http://127.0.0.1:%d', models: [m2]}\n", up->port, second->port);
+    gw_write_config(g,
+                    "http.body-max: 64K\nlog.level: debug\nupstreams:\n- {name: one, url: "
+                    "'http://127.0.0.1:%d', models: [m]}\n"
+                    "- {name: two, url: 'http://127.0.0.1:%d', models: [m2]}\n",
+                    up->port, second->port);
     kill(g->pid, SIGHUP);
     EVENTUALLY(gw_said(g, "event=reloaded"));
     assert_int_equal(status_of(g, other), 200); /* an upstream more */
@@ -111,17 +116,25 @@ static void a_hangup_reads_the_config_again(void **state)
     free(big);
     assert_true(hits(g, ASK("x")));
 
-    gw_write_config(g, "http.body-max: 64K\nupstreams:\n- {name: one, url: 'http://127.0.0.1:%d', modles: [m]}\n", up->port);
+    gw_write_config(
+        g,
+        "http.body-max: 64K\nupstreams:\n- {name: one, url: 'http://127.0.0.1:%d', modles: [m]}\n",
+        up->port);
     kill(g->pid, SIGHUP);
     EVENTUALLY(gw_said(g, "event=reload_refused"));
     EVENTUALLY(gw_said(g, "modles")); /* says what is wrong, and where */
     assert_true(gw_said(g, "larder.yaml:3"));
     assert_int_equal(status_of(g, other), 200); /* goes on with the old one */
 
-    gw_write_config(g, "answer.evict: lru\nupstreams:\n- {name: one, url: 'http://127.0.0.1:%d', models: [m]}\n", up->port);
+    gw_write_config(
+        g,
+        "answer.evict: lru\nupstreams:\n- {name: one, url: 'http://127.0.0.1:%d', models: [m]}\n",
+        up->port);
     kill(g->pid, SIGHUP);
     EVENTUALLY(gw_said(g, "needs_restart=") && gw_said(g, "answer.evict"));
-    assert_int_equal(status_of(g, "{\"model\":\"m2\",\"messages\":[{\"role\":\"user\",\"content\":\"y\"}]}"), 404);
+    assert_int_equal(
+        status_of(g, "{\"model\":\"m2\",\"messages\":[{\"role\":\"user\",\"content\":\"y\"}]}"),
+        404);
     done(g);
     up_stop(second);
 }
@@ -131,9 +144,13 @@ static void requests_in_progress_end_under_their_own_config(void **state)
     (void)state;
     struct gw *g = gw_config(NULL, "upstreams:\n- {url: 'http://127.0.0.1:%d'}\n", up->port);
     char head[1024], buf[65536] = "";
-    const char *body = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"slow reload\"}]}";
+    const char *body = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\","
+                       "\"content\":\"slow reload\"}]}";
     int n = up_count(up), fd = dial(g->port);
-    int k = snprintf(head, sizeof head, "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n" KEY "content-length: %zu\r\n\r\n%s", strlen(body), body);
+    int k = snprintf(head, sizeof head,
+                     "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n" KEY
+                     "content-length: %zu\r\n\r\n%s",
+                     strlen(body), body);
     send_all(fd, head, (size_t)k);
     EVENTUALLY(up_count(up) == n + 1);
     gw_write_config(g, "log.level: info\n");
@@ -229,7 +246,10 @@ static void other_damaged_state_does_not_stop_the_start_or_says_why(void **state
     snprintf(path, sizeof path, "%s/admin.key", dir);
     f = fopen(path, "w");
     fclose(f);
-    assert_int_not_equal(larder(out, sizeof out, (const char *const[]){"serve", "--listen", "127.0.0.1:0", "--data", dir, NULL}), 0);
+    assert_int_not_equal(
+        larder(out, sizeof out,
+               (const char *const[]){"serve", "--listen", "127.0.0.1:0", "--data", dir, NULL}),
+        0);
     assert_non_null(strstr(out, "admin.key"));
     gw_free(g);
 }
@@ -261,7 +281,10 @@ static void one_process_a_directory(void **state)
     (void)state;
     char out[2048];
     struct gw *g = gw_start(up, NULL, NULL);
-    assert_int_not_equal(larder(out, sizeof out, (const char *const[]){"serve", "--listen", "127.0.0.1:0", "--data", g->dir, NULL}), 0);
+    assert_int_not_equal(
+        larder(out, sizeof out,
+               (const char *const[]){"serve", "--listen", "127.0.0.1:0", "--data", g->dir, NULL}),
+        0);
     assert_non_null(strstr(out, g->dir));
     assert_non_null(strstr(out, "another"));
     assert_int_equal(status_of(g, ASK("the first one does not mind")), 200);
@@ -275,7 +298,10 @@ static void a_taken_port_is_said(void **state)
     struct gw *g = gw_start(up, NULL, NULL);
     assert_non_null(mkdtemp(dir));
     snprintf(listen, sizeof listen, "127.0.0.1:%d", g->port);
-    assert_int_not_equal(larder(out, sizeof out, (const char *const[]){"serve", "--listen", listen, "--data", dir, NULL}), 0);
+    assert_int_not_equal(
+        larder(out, sizeof out,
+               (const char *const[]){"serve", "--listen", listen, "--data", dir, NULL}),
+        0);
     assert_non_null(strstr(out, listen));
     assert_non_null(strcasestr(out, "in use"));
     done(g);
@@ -312,7 +338,8 @@ static void no_model_is_said_in_one_line(void **state)
     (void)state;
     char cmd[1200], line[4096] = "", dir[] = "/tmp/larder-test-XXXXXX";
     assert_non_null(mkdtemp(dir));
-    snprintf(cmd, sizeof cmd, "timeout 2 %s serve --listen 127.0.0.1:0 --data %s 2>&1; rm -rf %s", getenv("LARDER"), dir, dir);
+    snprintf(cmd, sizeof cmd, "timeout 2 %s serve --listen 127.0.0.1:0 --data %s 2>&1; rm -rf %s",
+             getenv("LARDER"), dir, dir);
     FILE *f = popen(cmd, "r");
     size_t n = fread(line, 1, sizeof line - 1, f);
     line[n] = 0;
@@ -339,13 +366,20 @@ static void the_door_speaks_tls(void **state)
     assert_non_null(mkdtemp(dir));
     snprintf(cert, sizeof cert, "%s/cert.pem", dir);
     snprintf(key, sizeof key, "%s/key.pem", dir);
-    snprintf(cmd, sizeof cmd, "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost "
-                              "-keyout %s -out %s 2>/dev/null", key, cert);
+    snprintf(cmd, sizeof cmd,
+             "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext "
+             "subjectAltName=DNS:localhost "
+             "-keyout %s -out %s 2>/dev/null",
+             key, cert);
     assert_true(run(cmd));
-    struct gw *g = gw_start(up, NULL, (const char *const[]){"--tls-cert-file", cert, "--tls-key-file", key, NULL});
+    struct gw *g = gw_start(
+        up, NULL, (const char *const[]){"--tls-cert-file", cert, "--tls-key-file", key, NULL});
     for (int i = 0; i < 200; i++) {
-        snprintf(cmd, sizeof cmd, "curl -sS -i --http1.1 --noproxy '*' --cacert %s https://localhost:%d" CHAT " -H 'content-type: application/json' "
-                                  "-H 'authorization: Bearer sk-test' -d '%s' 2>&1", cert, g->port, ASK("over tls"));
+        snprintf(cmd, sizeof cmd,
+                 "curl -sS -i --http1.1 --noproxy '*' --cacert %s https://localhost:%d" CHAT
+                 " -H 'content-type: application/json' "
+                 "-H 'authorization: Bearer sk-test' -d '%s' 2>&1",
+                 cert, g->port, ASK("over tls"));
         FILE *f = popen(cmd, "r");
         out[fread(out, 1, sizeof out - 1, f)] = 0;
         pclose(f);
@@ -356,9 +390,13 @@ static void the_door_speaks_tls(void **state)
         assert_int_not_equal(i, 199);
     }
     /* A streamed answer, and one for a client that speaks plain to it. */
-    snprintf(cmd, sizeof cmd, "curl -sS -N --noproxy '*' --cacert %s https://localhost:%d" CHAT " -H 'content-type: application/json' "
-                              "-H 'authorization: Bearer sk-test' -d '%s' 2>&1 | grep -q DONE", cert, g->port,
-             "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"slow over tls\"}]}");
+    snprintf(cmd, sizeof cmd,
+             "curl -sS -N --noproxy '*' --cacert %s https://localhost:%d" CHAT
+             " -H 'content-type: application/json' "
+             "-H 'authorization: Bearer sk-test' -d '%s' 2>&1 | grep -q DONE",
+             cert, g->port,
+             "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"slow "
+             "over tls\"}]}");
     assert_true(run(cmd));
     int fd = dial(g->port);
     struct resp r = talk(fd, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n", 42);
@@ -367,8 +405,11 @@ static void the_door_speaks_tls(void **state)
     close(fd);
     done(g);
     char res[4096];
-    assert_int_not_equal(larder(res, sizeof res, (const char *const[]){"serve", "--listen", "127.0.0.1:0", "--data", dir, "--tls-cert-file", cert,
-                                                                       "--tls-key-file", "/nonexistent.pem", NULL}), 0);
+    assert_int_not_equal(larder(res, sizeof res,
+                                (const char *const[]){"serve", "--listen", "127.0.0.1:0", "--data",
+                                                      dir, "--tls-cert-file", cert,
+                                                      "--tls-key-file", "/nonexistent.pem", NULL}),
+                         0);
     assert_non_null(strstr(res, "/nonexistent.pem"));
     snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
     run(cmd);
@@ -380,7 +421,10 @@ static void fill_until_refused(struct gw *g)
 {
     for (int i = 0; i < 60; i++) {
         char body[256];
-        snprintf(body, sizeof body, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"long 60000 number %d\"}]}", i);
+        snprintf(body, sizeof body,
+                 "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"long 60000 "
+                 "number %d\"}]}",
+                 i);
         assert_int_equal(status_of(g, body), 200);
     }
 }
@@ -392,7 +436,9 @@ static void a_full_disk_costs_the_store_and_nothing_else(void **state)
     assert_non_null(mkdtemp(dir));
     if (mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=0700")) {
         rmdir(dir);
-        fprintf(stderr, "SKIPPED: a small tmpfs cannot be mounted (%s), the full disk is not tested\n", strerror(errno));
+        fprintf(stderr,
+                "SKIPPED: a small tmpfs cannot be mounted (%s), the full disk is not tested\n",
+                strerror(errno));
         skip();
     }
     struct gw *g = gw_start(up, dir, (const char *const[]){"--answer-bytes", "16M", NULL});
@@ -406,11 +452,15 @@ static void a_full_disk_costs_the_store_and_nothing_else(void **state)
 static void a_byte_budget_evicts_and_goes_on(void **state)
 {
     (void)state;
-    struct gw *g = gw_start(up, NULL, (const char *const[]){"--answer-bytes", "16M", "--answer-hot-bytes", "1M", NULL});
+    struct gw *g = gw_start(
+        up, NULL, (const char *const[]){"--answer-bytes", "16M", "--answer-hot-bytes", "1M", NULL});
     status_of(g, ASK("prove"));
     for (int i = 0; i < 400; i++) { /* 24 MB into 16 MiB */
         char body[256];
-        snprintf(body, sizeof body, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"long 60000 budget %d\"}]}", i);
+        snprintf(body, sizeof body,
+                 "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"long 60000 "
+                 "budget %d\"}]}",
+                 i);
         assert_int_equal(status_of(g, body), 200);
     }
     EVENTUALLY(hits(g, ASK("still stores")));
@@ -432,15 +482,19 @@ static void a_byte_budget_evicts_and_goes_on(void **state)
 /* The first answer is let in, the limit is felt after it; says which. */
 static void spent_after_one(const char *limit, const char *name)
 {
-    struct gw *g = gw_config(NULL, "upstreams:\n- url: http://127.0.0.1:%d\ntenants:\n- {name: '*', %s}\n"
-                                   "prices:\n- {model: m, date: 2026-01-01, input: 1000, output: 1000}\n", up->port, limit);
+    struct gw *g = gw_config(NULL,
+                             "upstreams:\n- url: http://127.0.0.1:%d\ntenants:\n- {name: '*', %s}\n"
+                             "prices:\n- {model: m, date: 2026-01-01, input: 1000, output: 1000}\n",
+                             up->port, limit);
     struct resp r = http(g->port, "POST", CHAT, KEY, ASK("budget 1"));
     assert_int_equal(r.status, 200);
     resp_free(&r);
     until_stored(g, ASK("budget 1"));
     for (int i = 0; i < 200 && r.status != 429; i++) {
         char body[128];
-        snprintf(body, sizeof body, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"budget 2 %d\"}]}", i);
+        snprintf(body, sizeof body,
+                 "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"budget 2 %d\"}]}",
+                 i);
         resp_free(&r);
         r = post(g->port, CHAT, body);
     }
@@ -449,11 +503,15 @@ static void spent_after_one(const char *limit, const char *name)
     assert_true(atoi(header(&r, "retry-after")) > 0);
     resp_free(&r);
     assert_true(hits(g, ASK("budget 1"))); /* what is stored is paid for */
-    r = http(g->port, "POST", "/v1/messages", KEY, "{\"model\":\"m\",\"max_tokens\":4,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+    r = http(
+        g->port, "POST", "/v1/messages", KEY,
+        "{\"model\":\"m\",\"max_tokens\":4,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
     assert_int_equal(r.status, 429);
     assert_non_null(strstr(r.body, "rate_limit_error"));
     resp_free(&r);
-    r = http(g->port, "POST", CHAT, "content-type: application/json\r\nauthorization: Bearer sk-someone-else\r\n", ASK("another tenant"));
+    r = http(g->port, "POST", CHAT,
+             "content-type: application/json\r\nauthorization: Bearer sk-someone-else\r\n",
+             ASK("another tenant"));
     assert_int_equal(r.status, 200);
     resp_free(&r);
     done(g);
@@ -469,7 +527,9 @@ static void tokens_and_money_of_a_tenant_are_limited(void **state)
 static void bytes_of_a_tenant_are_limited(void **state)
 {
     (void)state;
-    struct gw *g = gw_config(NULL, "upstreams:\n- url: http://127.0.0.1:%d\ntenants:\n- {name: '*', bytes: 8000}\n", up->port);
+    struct gw *g = gw_config(
+        NULL, "upstreams:\n- url: http://127.0.0.1:%d\ntenants:\n- {name: '*', bytes: 8000}\n",
+        up->port);
     status_of(g, ASK("long 10 small"));
     EVENTUALLY(hits(g, ASK("long 10 small")));
     assert_int_equal(status_of(g, ASK("long 20000 large")), 200);

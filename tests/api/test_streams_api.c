@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * api/test_streams_api.c - bytes in and out: arrival in time, large bodies, odd framing, slow readers, the end.
+ * api/test_streams_api.c - bytes in and out: arrival in time, large bodies, odd framing, slow
+ * readers, the end.
  */
 #include "harness.h"
 
@@ -18,14 +19,14 @@
 #include <cmocka.h>
 #include <pthread.h>
 
-#define CHAT "/v1/chat/completions"
+#define CHAT      "/v1/chat/completions"
 #define ASK(text) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
-#define KEY "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
-#define BIG (20 << 20)
+#define KEY       "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
+#define BIG       (20 << 20)
 
 static struct up *up;
 static struct gw *gw;
-static atomic_int step; /* how far the upstream may go */
+static atomic_int step;   /* how far the upstream may go */
 static atomic_size_t got; /* bytes of the last body */
 static atomic_uint sum;   /* of its bytes */
 
@@ -46,13 +47,19 @@ static void wait_step(int n)
 static void stepwise(struct up_conn *c)
 {
     up_begin(c, 200, "content-type: text/event-stream\r\n");
-    up_chunk(c, "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{"
+    up_chunk(c, "data: "
+                "{\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\","
+                "\"choices\":[{\"index\":0,\"delta\":{"
                 "\"role\":\"assistant\",\"content\":\"first\"},\"finish_reason\":null}]}\n\n");
     wait_step(1);
-    up_chunk(c, "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{"
+    up_chunk(c, "data: "
+                "{\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\","
+                "\"choices\":[{\"index\":0,\"delta\":{"
                 "\"content\":\"second\"},\"finish_reason\":null}]}\n\n");
     wait_step(2);
-    up_chunk(c, "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},"
+    up_chunk(c, "data: "
+                "{\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\","
+                "\"choices\":[{\"index\":0,\"delta\":{},"
                 "\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
     up_end(c);
 }
@@ -85,7 +92,9 @@ static int start(void **state)
 {
     (void)state;
     up = up_start(up_bytes);
-    gw = gw_start(up, NULL, (const char *const[]){"--origins", "http://app.example", "--hosts", "gateway.example", NULL});
+    gw = gw_start(up, NULL,
+                  (const char *const[]){"--origins", "http://app.example", "--hosts",
+                                        "gateway.example", NULL});
     struct resp r = post(gw->port, CHAT, ASK("prove me"));
     assert_int_equal(r.status, 200);
     resp_free(&r);
@@ -106,7 +115,9 @@ static int send_request(int port, const char *method, const char *path, const ch
 {
     char head[1024];
     int fd = dial(port);
-    int n = snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nhost: localhost\r\n" KEY "content-length: %zu\r\n\r\n", method, path, strlen(body));
+    int n = snprintf(head, sizeof head,
+                     "%s %s HTTP/1.1\r\nhost: localhost\r\n" KEY "content-length: %zu\r\n\r\n",
+                     method, path, strlen(body));
     send_all(fd, head, (size_t)n);
     send_all(fd, body, strlen(body));
     return fd;
@@ -143,7 +154,9 @@ static void events_arrive_in_step(const char *method, const char *path, const ch
 static void events_pass_as_they_arrive(void **state)
 {
     (void)state;
-    events_arrive_in_step("POST", CHAT, "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"step by step\"}]}");
+    events_arrive_in_step("POST", CHAT,
+                          "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\","
+                          "\"content\":\"step by step\"}]}");
 }
 
 static void unknown_paths_stream_too(void **state)
@@ -159,7 +172,8 @@ static void twenty_mebibytes_pass_both_ways_through_unknown_paths(void **state)
     for (int i = 0; i < BIG; i++)
         body[i] = (char)('A' + (i * 11 + i / 777) % 26);
     body[BIG] = 0;
-    struct resp r = http(gw->port, "POST", "/v1/upload", "content-type: application/octet-stream\r\n", body);
+    struct resp r =
+        http(gw->port, "POST", "/v1/upload", "content-type: application/octet-stream\r\n", body);
     assert_int_equal(r.status, 200);
     assert_int_equal(atomic_load(&got), BIG);
     assert_int_equal(atomic_load(&sum), sum_of(body, BIG));
@@ -213,7 +227,10 @@ static void a_body_over_the_limit_is_413_in_every_framing(void **state)
     assert_int_equal(r.status, 413);
     assert_non_null(strstr(r.body, "\"type\":\"error\""));
     resp_free(&r);
-    int k = snprintf(chunked, 1024, "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\n" KEY "transfer-encoding: chunked\r\n\r\n%zx\r\n", n);
+    int k = snprintf(chunked, 1024,
+                     "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\n" KEY
+                     "transfer-encoding: chunked\r\n\r\n%zx\r\n",
+                     n);
     memset(chunked + k, ' ', n);
     strcpy(chunked + k + n, "\r\n0\r\n\r\n");
     int fd = dial(g->port);
@@ -259,7 +276,9 @@ static void a_chunked_question_is_the_same_question(void **state)
     const char *body = ASK("in chunks");
     char text[2048];
     bool hit = false;
-    int n = snprintf(text, sizeof text, "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\n" KEY "transfer-encoding: chunked\r\n\r\n");
+    int n = snprintf(text, sizeof text,
+                     "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\n" KEY
+                     "transfer-encoding: chunked\r\n\r\n");
     for (const char *p = body; *p; p++)
         n += snprintf(text + n, sizeof text - (size_t)n, "1\r\n%c\r\n", *p);
     n += snprintf(text + n, sizeof text - (size_t)n, "0\r\n\r\n");
@@ -274,7 +293,9 @@ static void a_chunked_question_is_the_same_question(void **state)
     }
     assert_true(hit);
     /* Upstream it has a length. */
-    n = snprintf(text, sizeof text, "POST /v1/upload HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+    n = snprintf(text, sizeof text,
+                 "POST /v1/upload HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: "
+                 "chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
     int fd = dial(gw->port);
     r = talk(fd, text, (size_t)n);
     assert_int_equal(r.status, 200);
@@ -312,16 +333,22 @@ static void browsers_are_let_in_by_origin(void **state)
 {
     (void)state;
     int n = up_count(up);
-    struct resp r = http(gw->port, "OPTIONS", CHAT,
-                         "origin: http://app.example\r\naccess-control-request-method: POST\r\n"
-                         "access-control-request-headers: authorization, content-type, x-stainless-os\r\n", NULL);
+    struct resp r =
+        http(gw->port, "OPTIONS", CHAT,
+             "origin: http://app.example\r\naccess-control-request-method: POST\r\n"
+             "access-control-request-headers: authorization, content-type, x-stainless-os\r\n",
+             NULL);
     assert_int_equal(r.status, 204);
     assert_string_equal(header(&r, "access-control-allow-origin"), "http://app.example");
     assert_non_null(strstr(header(&r, "access-control-allow-methods"), "POST"));
     assert_non_null(strstr(header(&r, "access-control-allow-headers"), "x-stainless-os"));
     resp_free(&r);
-    static const char *const foreign[] = {"http://evil.example", "https://app.example", "http://app.example:81", "http://app.example.evil",
-                                          "null", "http://localhost:1"};
+    static const char *const foreign[] = {"http://evil.example",
+                                          "https://app.example",
+                                          "http://app.example:81",
+                                          "http://app.example.evil",
+                                          "null",
+                                          "http://localhost:1"};
     for (size_t i = 0; i < sizeof foreign / sizeof foreign[0]; i++) {
         char h[300];
         snprintf(h, sizeof h, "origin: %s\r\naccess-control-request-method: POST\r\n", foreign[i]);
@@ -350,8 +377,9 @@ static struct resp with_host(const char *host)
 {
     char text[1024];
     const char *body = ASK("host");
-    int n = snprintf(text, sizeof text, "POST " CHAT " HTTP/1.1\r\n%s%s%s" KEY "content-length: %zu\r\n\r\n%s", host ? "host: " : "", host ? host : "",
-                     host ? "\r\n" : "", strlen(body), body);
+    int n = snprintf(
+        text, sizeof text, "POST " CHAT " HTTP/1.1\r\n%s%s%s" KEY "content-length: %zu\r\n\r\n%s",
+        host ? "host: " : "", host ? host : "", host ? "\r\n" : "", strlen(body), body);
     int fd = dial(gw->port);
     struct resp r = talk(fd, text, (size_t)n);
     close(fd);
@@ -361,8 +389,10 @@ static struct resp with_host(const char *host)
 static void only_known_hosts_are_served(void **state)
 {
     (void)state;
-    static const char *const good[] = {"localhost", "LOCALHOST:99", "127.0.0.1", "[::1]:1", "gateway.example", "Gateway.Example:8100"};
-    static const char *const bad[] = {"evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "gateway.example.evil", ""};
+    static const char *const good[] = {"localhost", "LOCALHOST:99",    "127.0.0.1",
+                                       "[::1]:1",   "gateway.example", "Gateway.Example:8100"};
+    static const char *const bad[] = {"evil.example", "localhost.evil.example",
+                                      "127.0.0.1.evil.example", "gateway.example.evil", ""};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         struct resp r = with_host(good[i]);
         if (r.status != 200)
@@ -393,9 +423,15 @@ static void a_connection_goes_on_after_an_error(void **state)
     static const struct {
         const char *body;
         int status;
-    } in_turn[] = {{"{", 400}, {ASK("in turn"), 200}, {"[]", 400}, {ASK("fail400"), 400}, {ASK("in turn 2"), 200}};
+    } in_turn[] = {{"{", 400},
+                   {ASK("in turn"), 200},
+                   {"[]", 400},
+                   {ASK("fail400"), 400},
+                   {ASK("in turn 2"), 200}};
     for (size_t i = 0; i < sizeof in_turn / sizeof in_turn[0]; i++) {
-        int n = snprintf(text, sizeof text, "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\n" KEY "content-length: %zu\r\n\r\n%s",
+        int n = snprintf(text, sizeof text,
+                         "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\n" KEY
+                         "content-length: %zu\r\n\r\n%s",
                          strlen(in_turn[i].body), in_turn[i].body);
         struct resp r = talk(fd, text, (size_t)n);
         assert_int_equal(r.status, in_turn[i].status);
@@ -408,14 +444,23 @@ static void noise_never_stops_the_door(void **state)
 {
     (void)state;
     static const char *const odd[] = {
-        "GET / HTTP/9.9\r\n\r\n", "GET  HTTP/1.1\r\n\r\n", "\r\n\r\n\r\n", "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "GET  HTTP/1.1\r\n\r\n",
+        "\r\n\r\n\r\n",
+        "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
         "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999999999999\r\n\r\n",
-        "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffffff\r\n",
-        "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-        "GET /%00%ff HTTP/1.1\r\nhost: localhost\r\n\r\n", "GET /../../etc/passwd HTTP/1.1\r\nhost: localhost\r\n\r\n",
-        "GET http://evil.example/v1/files HTTP/1.1\r\nhost: localhost\r\n\r\n", "CONNECT evil.example:443 HTTP/1.1\r\nhost: localhost\r\n\r\n",
-        "GET /v1/files HTTP/1.1\r\nhost: localhost\r\nx: a\r\n folded\r\n\r\n", "G\x01T / HTTP/1.1\r\n\r\n",
-        "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 4\r\n\r\n\xff\xfe\x00\x01",
+        "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: "
+                     "chunked\r\n\r\nffffffffffffffffffff\r\n",
+        "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\ntransfer-encoding: "
+                     "chunked\r\n\r\n0\r\n\r\n",
+        "GET /%00%ff HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "GET /../../etc/passwd HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "GET http://evil.example/v1/files HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "CONNECT evil.example:443 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "GET /v1/files HTTP/1.1\r\nhost: localhost\r\nx: a\r\n folded\r\n\r\n",
+        "G\x01T / HTTP/1.1\r\n\r\n",
+        "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\ncontent-type: "
+                     "application/json\r\ncontent-length: 4\r\n\r\n\xff\xfe\x00\x01",
     };
     unsigned seed = (unsigned)getpid(), x = seed;
     for (size_t i = 0; i < 300 + sizeof odd / sizeof odd[0]; i++) {
@@ -428,7 +473,9 @@ static void noise_never_stops_the_door(void **state)
             /* Half of it is noise, half of it a request with noise in it. */
             n = 0;
             if (i % 2)
-                n = (size_t)snprintf(blob, sizeof blob, "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\n" KEY "content-length: 50\r\n\r\n{\"model\":\"m\",\"messages\":");
+                n = (size_t)snprintf(blob, sizeof blob,
+                                     "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\n" KEY
+                                     "content-length: 50\r\n\r\n{\"model\":\"m\",\"messages\":");
             size_t end = n + draw(&x) % 300;
             while (n < end)
                 blob[n++] = (char)draw(&x);
@@ -464,7 +511,10 @@ static void a_reader_that_does_not_read_stalls_nobody(void **state)
     sleep_ms(100);
     for (int i = 0; i < 20; i++) {
         char body[256];
-        snprintf(body, sizeof body, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"beside the sleepers %d\"}]}", i);
+        snprintf(body, sizeof body,
+                 "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"beside the "
+                 "sleepers %d\"}]}",
+                 i);
         struct resp r = post(gw->port, CHAT, body);
         assert_int_equal(r.status, 200);
         resp_free(&r);
@@ -482,8 +532,11 @@ static void leavers_at_any_moment_do_no_harm(void **state)
     unsigned x = 7;
     atomic_store(&step, 2);
     for (int i = 0; i < 100; i++) {
-        int fd = send_request(gw->port, "POST", CHAT, i % 2 ? "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"slow leaver\"}]}"
-                                                            : "{\"model\":\"m\",\"temperature\":1,\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"slow\"}]}");
+        int fd = send_request(gw->port, "POST", CHAT,
+                              i % 2 ? "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":"
+                                      "\"user\",\"content\":\"slow leaver\"}]}"
+                                    : "{\"model\":\"m\",\"temperature\":1,\"stream\":true,"
+                                      "\"messages\":[{\"role\":\"user\",\"content\":\"slow\"}]}");
         sleep_ms((int)(draw(&x) % 8));
         if (i % 3 == 0) {
             struct linger l = {1, 0};
@@ -516,7 +569,9 @@ static void a_stop_lets_streams_finish_and_takes_no_new_ones(void **state)
 {
     (void)state;
     struct gw *g = gw_start(up, NULL, (const char *const[]){"--http-drain", "10s", NULL});
-    struct asker k[2] = {{.port = g->port, .body = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"slow drain\"}]}"},
+    struct asker k[2] = {{.port = g->port,
+                          .body = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":"
+                                  "\"user\",\"content\":\"slow drain\"}]}"},
                          {.port = g->port, .body = ASK("slow drained whole")}};
     int n = up_count(up);
     for (int i = 0; i < 2; i++)
@@ -538,7 +593,8 @@ static void a_stop_lets_streams_finish_and_takes_no_new_ones(void **state)
 static void a_stop_ends_in_time_and_a_second_signal_at_once(void **state)
 {
     (void)state;
-    static const char *const endless = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"slow long 9000\"}]}";
+    static const char *const endless = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":"
+                                       "\"user\",\"content\":\"slow long 9000\"}]}";
     struct gw *g = gw_start(up, NULL, (const char *const[]){"--http-drain", "200ms", NULL});
     int n = up_count(up), fd = send_request(g->port, "POST", CHAT, endless);
     EVENTUALLY(up_count(up) == n + 1);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * api/test_upstreams.c - which upstream is asked, with what, how often, and what becomes of its failures.
+ * api/test_upstreams.c - which upstream is asked, with what, how often, and what becomes of its
+ * failures.
  */
 #include "harness.h"
 
@@ -20,9 +21,9 @@
 #include <cmocka.h>
 #include <pthread.h>
 
-#define CHAT "/v1/chat/completions"
+#define CHAT      "/v1/chat/completions"
 #define ASK(text) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
-#define KEY "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
+#define KEY       "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
 
 static struct up *a, *b; /* two that answer */
 
@@ -69,8 +70,11 @@ static const char *who_answers(struct gw *g, int system, int question)
 {
     static char name[64];
     char body[512];
-    snprintf(body, sizeof body, "{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"you are number %d\"},"
-             "{\"role\":\"user\",\"content\":\"question %d\"}]}", system, question);
+    snprintf(
+        body, sizeof body,
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"you are number %d\"},"
+        "{\"role\":\"user\",\"content\":\"question %d\"}]}",
+        system, question);
     struct resp r = post(g->port, CHAT, body);
     assert_int_equal(r.status, 200);
     snprintf(name, sizeof name, "%s", header(&r, "x-larder-upstream"));
@@ -84,8 +88,11 @@ static void one_system_prompt_stays_with_one_upstream(void **state)
 {
     (void)state;
     struct up *c = up_start(up_llm);
-    struct gw *g = gw_config(NULL, "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d'}\n- {name: b, url: 'http://127.0.0.1:%d'}\n"
-                                   "- {name: c, url: 'http://127.0.0.1:%d'}\n", a->port, b->port, c->port);
+    struct gw *g = gw_config(NULL,
+                             "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d'}\n- {name: b, "
+                             "url: 'http://127.0.0.1:%d'}\n"
+                             "- {name: c, url: 'http://127.0.0.1:%d'}\n",
+                             a->port, b->port, c->port);
     int used[3] = {0};
     for (int system = 0; system < 20; system++) {
         char first[64];
@@ -103,8 +110,10 @@ static void one_system_prompt_stays_with_one_upstream(void **state)
 static void weights_share_out_the_prompts(void **state)
 {
     (void)state;
-    struct gw *g = gw_config(NULL, "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d', weight: 9}\n"
-                                   "- {name: b, url: 'http://127.0.0.1:%d'}\n", a->port, b->port);
+    struct gw *g = gw_config(NULL,
+                             "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d', weight: 9}\n"
+                             "- {name: b, url: 'http://127.0.0.1:%d'}\n",
+                             a->port, b->port);
     int to_a = 0;
     for (int system = 0; system < 100; system++)
         to_a += who_answers(g, system, 0)[0] == 'a';
@@ -132,8 +141,10 @@ static int four_at_once(struct gw *g, int *spilled)
     struct asker k[4];
     int to_a = 0, before = up_count(a) + up_count(b);
     for (int i = 0; i < 4; i++) {
-        k[i] = (struct asker){.port = g->port, .body = "{\"model\":\"m\",\"temperature\":1,\"messages\":[{\"role\":\"user\","
-                                                       "\"content\":\"slow, all alike\"}]}"};
+        k[i] = (struct asker){
+            .port = g->port,
+            .body = "{\"model\":\"m\",\"temperature\":1,\"messages\":[{\"role\":\"user\","
+                    "\"content\":\"slow, all alike\"}]}"};
         pthread_create(&k[i].thread, NULL, ask_thread, &k[i]);
         EVENTUALLY(up_count(a) + up_count(b) == before + i + 1);
     }
@@ -153,13 +164,15 @@ static void a_full_upstream_spills_to_its_neighbour(void **state)
     (void)state;
     int spilled;
     struct gw *g = gw_config((const char *const[]){"--route-bound", "1", NULL},
-                             "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d'}\n- {name: b, url: 'http://127.0.0.1:%d'}\n",
+                             "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d'}\n- {name: b, "
+                             "url: 'http://127.0.0.1:%d'}\n",
                              a->port, b->port);
     assert_int_equal(four_at_once(g, &spilled), 2);
     assert_int_equal(spilled, 2);
     done(g);
     g = gw_config((const char *const[]){"--route-bound", "100", NULL},
-                  "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d'}\n- {name: b, url: 'http://127.0.0.1:%d'}\n",
+                  "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d'}\n- {name: b, url: "
+                  "'http://127.0.0.1:%d'}\n",
                   a->port, b->port);
     assert_true(four_at_once(g, &spilled) % 4 == 0); /* all to one */
     assert_int_equal(spilled, 0);
@@ -171,7 +184,8 @@ static void least_in_flight_is_the_other_option(void **state)
     (void)state;
     int spilled;
     struct gw *g = gw_config((const char *const[]){"--route-balance", "least", NULL},
-                             "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d'}\n- {name: b, url: 'http://127.0.0.1:%d'}\n",
+                             "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d'}\n- {name: b, "
+                             "url: 'http://127.0.0.1:%d'}\n",
                              a->port, b->port);
     assert_int_equal(four_at_once(g, &spilled), 2);
     done(g);
@@ -180,17 +194,23 @@ static void least_in_flight_is_the_other_option(void **state)
 static void models_choose_their_upstream_and_unknown_ones_the_one_that_takes_all(void **state)
 {
     (void)state;
-    struct gw *g = gw_config(NULL, "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d', models: [m, m2]}\n"
-                                   "- {name: b, url: 'http://127.0.0.1:%d'}\n", a->port, b->port);
+    struct gw *g =
+        gw_config(NULL,
+                  "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d', models: [m, m2]}\n"
+                  "- {name: b, url: 'http://127.0.0.1:%d'}\n",
+                  a->port, b->port);
     struct resp r = post(g->port, CHAT, ASK("x"));
     assert_string_equal(header(&r, "x-larder-upstream"), "a");
     resp_free(&r);
-    r = post(g->port, CHAT, "{\"model\":\"never heard of\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+    r = post(g->port, CHAT,
+             "{\"model\":\"never heard of\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
     assert_string_equal(header(&r, "x-larder-upstream"), "b");
     resp_free(&r);
     done(g);
-    g = gw_config(NULL, "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d', models: [m, m2]}\n", a->port);
-    r = post(g->port, CHAT, "{\"model\":\"m3\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+    g = gw_config(NULL, "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d', models: [m, m2]}\n",
+                  a->port);
+    r = post(g->port, CHAT,
+             "{\"model\":\"m3\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
     assert_int_equal(r.status, 404);
     assert_string_equal(json_at(r.body, "code"), "model_not_found");
     resp_free(&r);
@@ -200,15 +220,21 @@ static void models_choose_their_upstream_and_unknown_ones_the_one_that_takes_all
 static void an_alias_is_renamed_upstream_and_keys_the_answer(void **state)
 {
     (void)state;
-    struct gw *g = gw_config(NULL, "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d', models: [other]}\n"
-                                   "- {name: b, url: 'http://127.0.0.1:%d'}\n"
-                                   "aliases:\n- {name: fast, model: real-7b, upstreams: [b]}\n", a->port, b->port);
+    struct gw *g =
+        gw_config(NULL,
+                  "upstreams:\n- {name: a, url: 'http://127.0.0.1:%d', models: [other]}\n"
+                  "- {name: b, url: 'http://127.0.0.1:%d'}\n"
+                  "aliases:\n- {name: fast, model: real-7b, upstreams: [b]}\n",
+                  a->port, b->port);
     int n = up_count(b);
-    const char *body = "{ \"messages\" : [{\"role\":\"user\",\"content\":\"hi\\u0021\"}] , \"model\" : \"fast\",  \"odd\": 1.50 }";
+    const char *body = "{ \"messages\" : [{\"role\":\"user\",\"content\":\"hi\\u0021\"}] , "
+                       "\"model\" : \"fast\",  \"odd\": 1.50 }";
     struct resp r = post(g->port, CHAT, body);
     assert_int_equal(r.status, 200);
     assert_int_equal(up_count(b), n + 1);
-    assert_string_equal(up_last_body(b), "{ \"messages\" : [{\"role\":\"user\",\"content\":\"hi\\u0021\"}] , \"model\" : \"real-7b\",  \"odd\": 1.50 }");
+    assert_string_equal(up_last_body(b),
+                        "{ \"messages\" : [{\"role\":\"user\",\"content\":\"hi\\u0021\"}] , "
+                        "\"model\" : \"real-7b\",  \"odd\": 1.50 }");
     resp_free(&r);
     bool hit = false;
     for (int i = 0; i < 400 && !hit; i++) {
@@ -218,7 +244,9 @@ static void an_alias_is_renamed_upstream_and_keys_the_answer(void **state)
         sleep_ms(5);
     }
     assert_true(hit);
-    r = post(g->port, CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi!\"}],\"model\":\"real-7b\",\"odd\":1.5}");
+    r = post(g->port, CHAT,
+             "{\"messages\":[{\"role\":\"user\",\"content\":\"hi!\"}],\"model\":\"real-7b\","
+             "\"odd\":1.5}");
     assert_string_equal(header(&r, "x-larder-cache"), "miss");
     resp_free(&r);
     done(g);
@@ -230,7 +258,9 @@ static void a_refused_connection_fails_over(void **state)
 {
     (void)state;
     int dead = closed_port();
-    struct gw *g = gw_config(NULL, "upstreams:\n- {name: dead, url: 'http://127.0.0.1:%d'}\n- {name: b, url: 'http://127.0.0.1:%d'}\n",
+    struct gw *g = gw_config(NULL,
+                             "upstreams:\n- {name: dead, url: 'http://127.0.0.1:%d'}\n- {name: b, "
+                             "url: 'http://127.0.0.1:%d'}\n",
                              dead, b->port);
     for (int system = 0; system < 8; system++) /* half of them like the dead one better */
         assert_string_equal(who_answers(g, system, 1), "b");
@@ -261,12 +291,15 @@ static void statuses_429_and_5xx_are_tried_again_and_elsewhere(void **state)
     (void)state;
     static const int statuses[] = {429, 500, 502, 503, 529};
     struct up *flaky = up_start(up_flaky), *bad = up_start(up_fails);
-    struct gw *g = gw_config(NULL, "upstreams:\n- {name: f, url: 'http://127.0.0.1:%d', breaker: 0}\n", flaky->port);
+    struct gw *g = gw_config(
+        NULL, "upstreams:\n- {name: f, url: 'http://127.0.0.1:%d', breaker: 0}\n", flaky->port);
     for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
         int n = up_count(flaky);
         atomic_store(&failures_left, 2);
         atomic_store(&failure_status, statuses[i]);
-        struct resp r = post(g->port, CHAT, "{\"model\":\"m\",\"temperature\":1,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+        struct resp r = post(g->port, CHAT,
+                             "{\"model\":\"m\",\"temperature\":1,\"messages\":[{\"role\":\"user\","
+                             "\"content\":\"x\"}]}");
         assert_int_equal(r.status, 200);
         assert_int_equal(up_count(flaky), n + 3);
         resp_free(&r);
@@ -279,7 +312,9 @@ static void statuses_429_and_5xx_are_tried_again_and_elsewhere(void **state)
     assert_int_equal(up_count(flaky), n + 1);
     resp_free(&r);
     done(g);
-    g = gw_config(NULL, "upstreams:\n- {name: bad, url: 'http://127.0.0.1:%d', breaker: 0}\n- {name: b, url: 'http://127.0.0.1:%d'}\n",
+    g = gw_config(NULL,
+                  "upstreams:\n- {name: bad, url: 'http://127.0.0.1:%d', breaker: 0}\n- {name: b, "
+                  "url: 'http://127.0.0.1:%d'}\n",
                   bad->port, b->port);
     atomic_store(&failure_status, 503);
     for (int system = 0; system < 8; system++)
@@ -295,7 +330,9 @@ static void nothing_is_tried_again_after_the_first_byte(void **state)
     (void)state;
     struct gw *g = gw_start(a, NULL, NULL);
     int n = up_count(a);
-    struct resp r = post(g->port, CHAT, "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"cutoff\"}]}");
+    struct resp r = post(g->port, CHAT,
+                         "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\","
+                         "\"content\":\"cutoff\"}]}");
     assert_int_equal(up_count(a), n + 1);
     assert_int_equal(r.status, 200);
     assert_non_null(strstr(r.body, "error"));
@@ -308,7 +345,9 @@ static void the_breaker_opens_and_a_trial_closes_it(void **state)
 {
     (void)state;
     struct up *flaky = up_start(up_flaky);
-    struct gw *g = gw_config(NULL, "upstreams:\n- {name: f, url: 'http://127.0.0.1:%d', breaker: 3, breaker-for: 500ms, retries: 0}\n",
+    struct gw *g = gw_config(NULL,
+                             "upstreams:\n- {name: f, url: 'http://127.0.0.1:%d', breaker: 3, "
+                             "breaker-for: 500ms, retries: 0}\n",
                              flaky->port);
     atomic_store(&failures_left, 4);
     atomic_store(&failure_status, 500);
@@ -321,7 +360,8 @@ static void the_breaker_opens_and_a_trial_closes_it(void **state)
     EVENTUALLY(gw_said(g, "event=breaker_opened"));
     int n = up_count(flaky);
     r = post(g->port, CHAT, ASK("breaker"));
-    assert_true(r.status == 502 || r.status == 503); /* not asked at all, unless half a second went by */
+    assert_true(r.status == 502 ||
+                r.status == 503); /* not asked at all, unless half a second went by */
     if (up_count(flaky) != n)
         atomic_store(&failures_left, 1);
     resp_free(&r);
@@ -346,7 +386,8 @@ static atomic_bool probe_had_key;
 static void up_probed(struct up_conn *c, const struct up_req *q)
 {
     if (!strcmp(q->path, "/openai/health?api-version=7")) {
-        atomic_store(&probe_had_key, strcasestr(q->head, "api-key: sk-probe") && strcasestr(q->head, "x-extra: yes"));
+        atomic_store(&probe_had_key, strcasestr(q->head, "api-key: sk-probe") &&
+                                         strcasestr(q->head, "x-extra: yes"));
         up_reply(c, atomic_load(&well) ? 200 : 503, "", "");
     } else {
         up_llm(c, q);
@@ -359,10 +400,14 @@ static void a_health_probe_takes_an_upstream_out_and_back(void **state)
     struct up *p = up_start(up_probed);
     atomic_store(&well, false);
     setenv("PROBE_SECRET", "sk-probe", 1);
-    struct gw *g = gw_config(NULL, "upstreams:\n- {name: p, url: 'http://127.0.0.1:%d/openai', health: /health, health-every: 1s, weight: 1000,"
-                                   " credential: key, key-env: PROBE_SECRET, key-header: api-key, query: api-version=7,"
-                                   " headers: ['x-extra: yes']}\n"
-                                   "- {name: b, url: 'http://127.0.0.1:%d'}\n", p->port, b->port);
+    struct gw *g = gw_config(
+        NULL,
+        "upstreams:\n- {name: p, url: 'http://127.0.0.1:%d/openai', health: /health, health-every: "
+        "1s, weight: 1000,"
+        " credential: key, key-env: PROBE_SECRET, key-header: api-key, query: api-version=7,"
+        " headers: ['x-extra: yes']}\n"
+        "- {name: b, url: 'http://127.0.0.1:%d'}\n",
+        p->port, b->port);
     (void)p;
     EVENTUALLY(gw_said(g, "event=down upstream=p"));
     for (int system = 0; system < 5; system++)
@@ -384,10 +429,14 @@ static void up_stalls(struct up_conn *c, const struct up_req *q)
 {
     if (strstr(q->body, "begin")) {
         up_begin(c, 200, "content-type: text/event-stream\r\n");
-        up_chunk(c, "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,"
-                    "\"delta\":{\"role\":\"assistant\",\"content\":\"so far\"},\"finish_reason\":null}]}\n\n");
+        up_chunk(c, "data: "
+                    "{\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":"
+                    "\"m\",\"choices\":[{\"index\":0,"
+                    "\"delta\":{\"role\":\"assistant\",\"content\":\"so "
+                    "far\"},\"finish_reason\":null}]}\n\n");
     }
-    for (int i = 0; i < 200 && up_chunk(c, ": still here\n\n"); i++) /* ends once the gateway has hung up */
+    for (int i = 0; i < 200 && up_chunk(c, ": still here\n\n");
+         i++) /* ends once the gateway has hung up */
         sleep_ms(10);
 }
 
@@ -401,23 +450,31 @@ static void timeouts_are_504_in_the_dialects_shape(void **state)
 {
     (void)state;
     struct up *silent = up_start(up_silent), *stalls = up_start(up_stalls);
-    struct gw *g = gw_config(NULL, "upstreams:\n- {name: s, url: 'http://127.0.0.1:%d', first-byte-timeout: 150ms, models: [m]}\n"
-                                   "- {name: t, url: 'http://127.0.0.1:%d', timeout: 200ms, models: [t]}\n",
-                             silent->port, stalls->port);
+    struct gw *g =
+        gw_config(NULL,
+                  "upstreams:\n- {name: s, url: 'http://127.0.0.1:%d', first-byte-timeout: 150ms, "
+                  "models: [m]}\n"
+                  "- {name: t, url: 'http://127.0.0.1:%d', timeout: 200ms, models: [t]}\n",
+                  silent->port, stalls->port);
     struct resp r = post(g->port, CHAT, ASK("first byte"));
     assert_int_equal(r.status, 504);
     assert_string_equal(json_at(r.body, "code"), "upstream_timeout");
     assert_non_null(strstr(r.body, "{\"error\":{"));
     assert_int_equal(up_count(silent), 1); /* it was sent, and may have been paid for: not again */
     resp_free(&r);
-    r = post(g->port, "/v1/messages", "{\"model\":\"m\",\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+    r = post(
+        g->port, "/v1/messages",
+        "{\"model\":\"m\",\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
     assert_int_equal(r.status, 504);
     assert_non_null(strstr(r.body, "\"type\":\"error\""));
     resp_free(&r);
-    r = post(g->port, CHAT, "{\"model\":\"t\",\"messages\":[{\"role\":\"user\",\"content\":\"begin, whole\"}]}");
+    r = post(g->port, CHAT,
+             "{\"model\":\"t\",\"messages\":[{\"role\":\"user\",\"content\":\"begin, whole\"}]}");
     assert_int_equal(r.status, 504);
     resp_free(&r);
-    r = post(g->port, CHAT, "{\"model\":\"t\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"begin, streamed\"}]}");
+    r = post(g->port, CHAT,
+             "{\"model\":\"t\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":"
+             "\"begin, streamed\"}]}");
     assert_int_equal(r.status, 200);
     assert_non_null(strstr(r.body, "so far"));
     assert_non_null(strstr(r.body, "upstream_timeout"));
@@ -434,13 +491,16 @@ static void a_host_that_does_not_answer_is_given_up(void **state)
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof at;
     int fd = socket(AF_INET, SOCK_STREAM, 0), fill[8];
-    assert_int_equal(bind(fd, (void *)&at, n) || listen(fd, 0) || getsockname(fd, (void *)&at, &n), 0);
+    assert_int_equal(bind(fd, (void *)&at, n) || listen(fd, 0) || getsockname(fd, (void *)&at, &n),
+                     0);
     for (int i = 0; i < 8; i++) {
         fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
         assert_true(connect(fill[i], (void *)&at, sizeof at) <= 0);
     }
     sleep_ms(20);
-    struct gw *g = gw_config(NULL, "upstreams:\n- {name: deaf, url: 'http://127.0.0.1:%d', connect-timeout: 150ms, retries: 0, models: [m]}\n",
+    struct gw *g = gw_config(NULL,
+                             "upstreams:\n- {name: deaf, url: 'http://127.0.0.1:%d', "
+                             "connect-timeout: 150ms, retries: 0, models: [m]}\n",
                              ntohs(at.sin_port));
     double t = now_s();
     struct resp r = post(g->port, CHAT, ASK("anybody there"));
@@ -459,16 +519,22 @@ static void an_azure_base_url_works(void **state)
 {
     (void)state;
     setenv("AZURE_KEY", "az-secret", 1);
-    struct gw *g = gw_config(NULL, "upstreams:\n- {name: az, url: 'http://127.0.0.1:%d/openai/deployments/x', query: api-version=2024-10-21,\n"
-                                   "   credential: key, key-env: AZURE_KEY, key-header: api-key, headers: ['x-extra: one', 'user-agent: ours']}\n",
-                             a->port);
+    struct gw *g =
+        gw_config(NULL,
+                  "upstreams:\n- {name: az, url: 'http://127.0.0.1:%d/openai/deployments/x', "
+                  "query: api-version=2024-10-21,\n"
+                  "   credential: key, key-env: AZURE_KEY, key-header: api-key, headers: "
+                  "['x-extra: one', 'user-agent: ours']}\n",
+                  a->port);
     struct resp r = http(g->port, "POST", CHAT, KEY "user-agent: theirs\r\n", ASK("azure"));
     assert_int_equal(r.status, 200);
     const char *head = up_last_head(a);
-    assert_non_null(strstr(head, "POST /openai/deployments/x/chat/completions?api-version=2024-10-21 HTTP"));
+    assert_non_null(
+        strstr(head, "POST /openai/deployments/x/chat/completions?api-version=2024-10-21 HTTP"));
     assert_non_null(strcasestr(head, "\r\napi-key: az-secret\r\n"));
     assert_non_null(strcasestr(head, "\r\nx-extra: one\r\n"));
-    assert_non_null(strcasestr(head, "\r\nuser-agent: ours\r\n")); /* the operator's, instead of the client's */
+    assert_non_null(
+        strcasestr(head, "\r\nuser-agent: ours\r\n")); /* the operator's, instead of the client's */
     assert_null(strcasestr(head, "user-agent: theirs"));
     assert_null(strcasestr(head, "sk-test"));
     resp_free(&r);
@@ -482,23 +548,30 @@ static void credentials_come_from_client_file_or_nowhere(void **state)
     int fd = mkstemp(file);
     assert_true(write(fd, "sk-from-file\n", 13) == 13);
     close(fd);
-    struct gw *g = gw_config(NULL, "upstreams:\n- {name: k, url: 'http://127.0.0.1:%d', credential: key, key-file: '%s', models: [k]}\n"
-                                   "- {name: n, url: 'http://127.0.0.1:%d', credential: none, models: [n]}\n"
-                                   "- {name: c, url: 'http://127.0.0.1:%d', models: [c]}\n"
-                                   "- {name: an, url: 'http://127.0.0.1:%d', dialect: anthropic, models: [an]}\n",
-                             a->port, file, a->port, a->port, a->port);
-    struct resp r = post(g->port, CHAT, "{\"model\":\"k\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+    struct gw *g =
+        gw_config(NULL,
+                  "upstreams:\n- {name: k, url: 'http://127.0.0.1:%d', credential: key, key-file: "
+                  "'%s', models: [k]}\n"
+                  "- {name: n, url: 'http://127.0.0.1:%d', credential: none, models: [n]}\n"
+                  "- {name: c, url: 'http://127.0.0.1:%d', models: [c]}\n"
+                  "- {name: an, url: 'http://127.0.0.1:%d', dialect: anthropic, models: [an]}\n",
+                  a->port, file, a->port, a->port, a->port);
+    struct resp r = post(g->port, CHAT,
+                         "{\"model\":\"k\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
     assert_non_null(strcasestr(up_last_head(a), "authorization: Bearer sk-from-file\r\n"));
     assert_null(strcasestr(up_last_head(a), "sk-test"));
     resp_free(&r);
-    r = post(g->port, CHAT, "{\"model\":\"n\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+    r = post(g->port, CHAT,
+             "{\"model\":\"n\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
     assert_null(strcasestr(up_last_head(a), "authorization"));
     assert_null(strcasestr(up_last_head(a), "sk-"));
     resp_free(&r);
-    r = post(g->port, CHAT, "{\"model\":\"c\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+    r = post(g->port, CHAT,
+             "{\"model\":\"c\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
     assert_non_null(strcasestr(up_last_head(a), "authorization: Bearer sk-test\r\n"));
     resp_free(&r);
-    r = post(g->port, CHAT, "{\"model\":\"an\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+    r = post(g->port, CHAT,
+             "{\"model\":\"an\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
     assert_non_null(strcasestr(up_last_head(a), "x-api-key: sk-test\r\n"));
     assert_non_null(strcasestr(up_last_head(a), "anthropic-version: "));
     resp_free(&r);
@@ -511,10 +584,13 @@ static void base_urls_with_and_without_v1_lead_to_the_same_place(void **state)
     (void)state;
     static const char *const tails[] = {"", "/", "/v1", "/v1/"};
     for (size_t i = 0; i < 4; i++) {
-        struct gw *g = gw_config(NULL, "upstreams:\n- url: http://127.0.0.1:%d%s\n", a->port, tails[i]);
+        struct gw *g =
+            gw_config(NULL, "upstreams:\n- url: http://127.0.0.1:%d%s\n", a->port, tails[i]);
         static const char *const ways[] = {"/v1/chat/completions", "/chat/completions"};
         for (size_t k = 0; k < 2; k++) {
-            struct resp r = post(g->port, ways[k], "{\"model\":\"m\",\"temperature\":1,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+            struct resp r = post(g->port, ways[k],
+                                 "{\"model\":\"m\",\"temperature\":1,\"messages\":[{\"role\":"
+                                 "\"user\",\"content\":\"x\"}]}");
             assert_int_equal(r.status, 200);
             assert_non_null(strstr(up_last_head(a), "POST /v1/chat/completions HTTP"));
             resp_free(&r);
@@ -533,20 +609,27 @@ static void headers_go_along_but_for_the_hop_and_us(void **state)
 {
     (void)state;
     struct gw *g = gw_start(a, NULL, NULL);
-    struct resp r = http(g->port, "POST", CHAT,
-                         KEY "anthropic-beta: b1\r\nopenai-organization: org-1\r\nopenai-project: p-1\r\nx-unknown: kept as it is\r\n"
-                             "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\ntracestate: v=1\r\n"
-                             "te: trailers\r\nkeep-alive: 5\r\nproxy-authorization: Basic eDp5\r\nx-nominated: secret\r\n"
-                             "upgrade: h2c\r\nx-larder-tag: t\r\nx-larder-ttl: 5m\r\nx-larder-category: c\r\ncache-control: no-cache\r\n"
-                             "connection: x-nominated\r\n",
-                         ASK("headers"));
+    struct resp r =
+        http(g->port, "POST", CHAT,
+             KEY "anthropic-beta: b1\r\nopenai-organization: org-1\r\nopenai-project: "
+                 "p-1\r\nx-unknown: kept as it is\r\n"
+                 "traceparent: "
+                 "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\ntracestate: v=1\r\n"
+                 "te: trailers\r\nkeep-alive: 5\r\nproxy-authorization: Basic eDp5\r\nx-nominated: "
+                 "secret\r\n"
+                 "upgrade: h2c\r\nx-larder-tag: t\r\nx-larder-ttl: 5m\r\nx-larder-category: "
+                 "c\r\ncache-control: no-cache\r\n"
+                 "connection: x-nominated\r\n",
+             ASK("headers"));
     assert_int_equal(r.status, 200);
     const char *head = up_last_head(a);
-    static const char *const there[] = {"\r\nanthropic-beta: b1\r\n", "\r\nopenai-organization: org-1\r\n", "\r\nopenai-project: p-1\r\n",
-                                        "\r\nx-unknown: kept as it is\r\n", "\r\ntracestate: v=1\r\n",
-                                        "\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-"};
-    static const char *const absent[] = {"b7ad6b7169203331", "x-larder-", "\r\nte:", "keep-alive", "proxy-authorization", "x-nominated",
-                                         "upgrade", "cache-control"};
+    static const char *const there[] = {
+        "\r\nanthropic-beta: b1\r\n",  "\r\nopenai-organization: org-1\r\n",
+        "\r\nopenai-project: p-1\r\n", "\r\nx-unknown: kept as it is\r\n",
+        "\r\ntracestate: v=1\r\n",     "\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-"};
+    static const char *const absent[] = {
+        "b7ad6b7169203331",    "x-larder-",   "\r\nte:", "keep-alive",
+        "proxy-authorization", "x-nominated", "upgrade", "cache-control"};
     for (size_t i = 0; i < sizeof there / sizeof there[0]; i++)
         if (!strcasestr(head, there[i]))
             fail_msg("no %s in %s", there[i] + 2, head);
@@ -559,23 +642,31 @@ static void headers_go_along_but_for_the_hop_and_us(void **state)
 
 static void up_talkative(struct up_conn *c, const struct up_req *q)
 {
-    up_reply(c, 200,
-             "content-type: application/json\r\nx-ratelimit-remaining-tokens: 7\r\nx-request-id: req-9\r\nopenai-processing-ms: 12\r\n"
-             "anthropic-ratelimit-requests-remaining: 3\r\nretry-after: 1\r\nx-unknown: back\r\nconnection: x-hop\r\nx-hop: 1\r\n"
-             "keep-alive: timeout=5\r\nx-larder-cache: hit\r\naccess-control-allow-origin: *\r\nset-cookie: s=1\r\n",
-             strstr(q->path, "chat") ? "{\"id\":\"i\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,"
-                                       "\"message\":{\"role\":\"assistant\",\"content\":\"x\"},\"finish_reason\":\"stop\"}]}"
-                                     : "{}");
+    up_reply(
+        c, 200,
+        "content-type: application/json\r\nx-ratelimit-remaining-tokens: 7\r\nx-request-id: "
+        "req-9\r\nopenai-processing-ms: 12\r\n"
+        "anthropic-ratelimit-requests-remaining: 3\r\nretry-after: 1\r\nx-unknown: "
+        "back\r\nconnection: x-hop\r\nx-hop: 1\r\n"
+        "keep-alive: timeout=5\r\nx-larder-cache: hit\r\naccess-control-allow-origin: "
+        "*\r\nset-cookie: s=1\r\n",
+        strstr(q->path, "chat")
+            ? "{\"id\":\"i\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\","
+              "\"choices\":[{\"index\":0,"
+              "\"message\":{\"role\":\"assistant\",\"content\":\"x\"},\"finish_reason\":\"stop\"}]}"
+            : "{}");
 }
 
 static void the_upstreams_headers_come_back_but_for_the_hop_and_ours(void **state)
 {
     (void)state;
     struct up *t = up_start(up_talkative);
-    struct gw *g = gw_start(t, NULL, (const char *const[]){"--origins", "http://app.example", NULL});
+    struct gw *g =
+        gw_start(t, NULL, (const char *const[]){"--origins", "http://app.example", NULL});
     static const char *const paths[] = {CHAT, "/v1/other"};
     for (size_t i = 0; i < 2; i++) {
-        struct resp r = http(g->port, "POST", paths[i], KEY "origin: http://app.example\r\n", ASK("talk"));
+        struct resp r =
+            http(g->port, "POST", paths[i], KEY "origin: http://app.example\r\n", ASK("talk"));
         assert_int_equal(r.status, 200);
         assert_string_equal(header(&r, "x-ratelimit-remaining-tokens"), "7");
         assert_string_equal(header(&r, "anthropic-ratelimit-requests-remaining"), "3");
@@ -589,7 +680,8 @@ static void the_upstreams_headers_come_back_but_for_the_hop_and_ours(void **stat
         const char *cors = strcasestr(r.head, "access-control-allow-origin:");
         assert_non_null(cors);
         assert_string_equal(header(&r, "access-control-allow-origin"), "http://app.example");
-        assert_null(strcasestr(cors + 1, "access-control-allow-origin:")); /* one only: browsers refuse two */
+        assert_null(strcasestr(cors + 1,
+                               "access-control-allow-origin:")); /* one only: browsers refuse two */
         resp_free(&r);
     }
     done(g);
@@ -603,8 +695,10 @@ static void up_chatters(struct up_conn *c, const struct up_req *q)
     for (int i = 0; i < 150; i++)
         n += snprintf(h + n, sizeof h - (size_t)n, "x-%d: v\r\n", i);
     (void)q;
-    up_reply(c, 200, h, "{\"id\":\"i\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"message\":"
-                        "{\"role\":\"assistant\",\"content\":\"x\"},\"finish_reason\":\"stop\"}]}");
+    up_reply(c, 200, h,
+             "{\"id\":\"i\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\","
+             "\"choices\":[{\"index\":0,\"message\":"
+             "{\"role\":\"assistant\",\"content\":\"x\"},\"finish_reason\":\"stop\"}]}");
 }
 
 static void a_flood_of_headers_does_not_wash_the_proof_away(void **state)
@@ -626,16 +720,21 @@ static void an_unchanged_request_goes_upstream_byte_for_byte(void **state)
 {
     (void)state;
     struct gw *g = gw_start(a, NULL, NULL);
-    const char *body = "\n{ \"zeta\":[1,2.50,1e3,-0.0],\"model\":\"m\" , \"messages\":[{\"content\":\"\\u00e9\\/ \\ud83d\\ude00\",\"role\":\"user\",\"mood\":null}],"
-                       "\"x\":{\"\":{\"deep\":[]}},\"store\":false, \"metadata\":{\"a\":\"b\"} }\t";
+    const char *body =
+        "\n{ \"zeta\":[1,2.50,1e3,-0.0],\"model\":\"m\" , \"messages\":[{\"content\":\"\\u00e9\\/ "
+        "\\ud83d\\ude00\",\"role\":\"user\",\"mood\":null}],"
+        "\"x\":{\"\":{\"deep\":[]}},\"store\":false, \"metadata\":{\"a\":\"b\"} }\t";
     struct resp r = post(g->port, CHAT, body);
     assert_int_equal(r.status, 200);
     assert_string_equal(up_last_body(a), body);
     resp_free(&r);
-    const char *msg = " {\"model\":\"m\",\"max_tokens\":10,\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":1024},\"odd\" : [ ],"
-                      "\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\",\"cache_control\":{\"type\":\"ephemeral\"}}]}]}";
+    const char *msg = " {\"model\":\"m\",\"max_tokens\":10,\"thinking\":{\"type\":\"enabled\","
+                      "\"budget_tokens\":1024},\"odd\" : [ ],"
+                      "\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":"
+                      "\"text\",\"text\":\"x\",\"cache_control\":{\"type\":\"ephemeral\"}}]}]}";
     done(g);
-    g = gw_config(NULL, "upstreams:\n- {url: 'http://127.0.0.1:%d', dialect: anthropic}\n", a->port);
+    g = gw_config(NULL, "upstreams:\n- {url: 'http://127.0.0.1:%d', dialect: anthropic}\n",
+                  a->port);
     r = post(g->port, "/v1/messages", msg);
     assert_int_equal(r.status, 200);
     assert_string_equal(up_last_body(a), msg);
@@ -647,20 +746,25 @@ static void usage_is_asked_of_streams_and_nothing_else_is_touched(void **state)
 {
     (void)state;
     struct gw *g = gw_start(a, NULL, NULL);
-    struct resp r = post(g->port, CHAT, "{\"model\":\"m\", \"stream\":true, \"odd\":1.0,\"messages\":[{\"role\":\"user\",\"content\":\"u1\"}]}");
+    struct resp r = post(g->port, CHAT,
+                         "{\"model\":\"m\", \"stream\":true, "
+                         "\"odd\":1.0,\"messages\":[{\"role\":\"user\",\"content\":\"u1\"}]}");
     assert_non_null(strstr(up_last_body(a), "\"include_usage\":true"));
     assert_non_null(strstr(up_last_body(a), "\"odd\":1.0"));
     assert_null(strstr(r.body, "usage"));
     resp_free(&r);
-    r = post(g->port, CHAT, "{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_obfuscation\":false,\"include_usage\":false},"
-                            "\"messages\":[{\"role\":\"user\",\"content\":\"u2\"}]}");
+    r = post(g->port, CHAT,
+             "{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_obfuscation\":false,"
+             "\"include_usage\":false},"
+             "\"messages\":[{\"role\":\"user\",\"content\":\"u2\"}]}");
     assert_non_null(strstr(up_last_body(a), "\"include_usage\":true"));
     assert_null(strstr(up_last_body(a), "\"include_usage\":false"));
     assert_non_null(strstr(up_last_body(a), "\"include_obfuscation\":false"));
     assert_null(strstr(r.body, "prompt_tokens"));
     resp_free(&r);
-    r = post(g->port, CHAT, "{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
-                            "\"messages\":[{\"role\":\"user\",\"content\":\"u3\"}]}");
+    r = post(g->port, CHAT,
+             "{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+             "\"messages\":[{\"role\":\"user\",\"content\":\"u3\"}]}");
     assert_non_null(strstr(r.body, "\"prompt_tokens\":11"));
     resp_free(&r);
     done(g);
@@ -670,11 +774,17 @@ static void an_upstream_url_that_is_no_plain_http_is_refused_at_start(void **sta
 {
     (void)state;
     char out[2048];
-    assert_int_not_equal(larder(out, sizeof out, (const char *const[]){"serve", "--listen", "127.0.0.1:0", "--data", "/tmp/larder-test-never",
-                                                                       "--upstream", "ftp://x.example", NULL}), 0);
+    assert_int_not_equal(larder(out, sizeof out,
+                                (const char *const[]){"serve", "--listen", "127.0.0.1:0", "--data",
+                                                      "/tmp/larder-test-never", "--upstream",
+                                                      "ftp://x.example", NULL}),
+                         0);
     assert_non_null(strstr(out, "http"));
-    assert_int_not_equal(larder(out, sizeof out, (const char *const[]){"serve", "--listen", "127.0.0.1:0", "--data", "/tmp/larder-test-never",
-                                                                       "--upstream", "http://u:p@x.example", NULL}), 0);
+    assert_int_not_equal(larder(out, sizeof out,
+                                (const char *const[]){"serve", "--listen", "127.0.0.1:0", "--data",
+                                                      "/tmp/larder-test-never", "--upstream",
+                                                      "http://u:p@x.example", NULL}),
+                         0);
     assert_null(strstr(out, "u:p"));
 }
 
@@ -738,7 +848,8 @@ static void cookies_of_browsers_stay_here(void **state)
     struct resp r = http(g->port, "GET", "/v1/files", "cookie: sticky=1; b=2\r\n", NULL);
     assert_non_null(strcasestr(up_last_head(a), "\r\ncookie: sticky=1; b=2\r\n"));
     resp_free(&r);
-    r = http(g->port, "GET", "/v1/files", "cookie: other_app=secret\r\nsec-fetch-site: none\r\n", NULL);
+    r = http(g->port, "GET", "/v1/files", "cookie: other_app=secret\r\nsec-fetch-site: none\r\n",
+             NULL);
     assert_null(strcasestr(up_last_head(a), "other_app"));
     resp_free(&r);
     r = http(g->port, "GET", "/v1/files", "cookie: larder_session=00ff; x=y\r\n", NULL);
@@ -750,14 +861,19 @@ static void cookies_of_browsers_stay_here(void **state)
 static void a_proxy_is_asked_for_what_is_not_loopback(void **state)
 {
     (void)state;
-    struct gw *g = gw_config(NULL, "upstreams:\n- {name: far, url: 'http://upstream.example/v1', proxy: 'http://127.0.0.1:%d', models: [m]}\n"
-                                   "- {name: near, url: 'http://127.0.0.1:%d', proxy: 'http://127.0.0.1:1', models: [n]}\n",
-                             a->port, b->port);
+    struct gw *g = gw_config(
+        NULL,
+        "upstreams:\n- {name: far, url: 'http://upstream.example/v1', proxy: "
+        "'http://127.0.0.1:%d', models: [m]}\n"
+        "- {name: near, url: 'http://127.0.0.1:%d', proxy: 'http://127.0.0.1:1', models: [n]}\n",
+        a->port, b->port);
     struct resp r = post(g->port, CHAT, ASK("far"));
     assert_int_equal(r.status, 200);
-    assert_non_null(strstr(up_last_head(a), "POST http://upstream.example/v1/chat/completions HTTP"));
+    assert_non_null(
+        strstr(up_last_head(a), "POST http://upstream.example/v1/chat/completions HTTP"));
     resp_free(&r);
-    r = post(g->port, CHAT, "{\"model\":\"n\",\"messages\":[{\"role\":\"user\",\"content\":\"near\"}]}");
+    r = post(g->port, CHAT,
+             "{\"model\":\"n\",\"messages\":[{\"role\":\"user\",\"content\":\"near\"}]}");
     assert_int_equal(r.status, 200);
     assert_non_null(strstr(up_last_head(b), "POST /v1/chat/completions HTTP"));
     resp_free(&r);
@@ -766,15 +882,18 @@ static void a_proxy_is_asked_for_what_is_not_loopback(void **state)
     snprintf(proxy, sizeof proxy, "http://127.0.0.1:%d", b->port);
     setenv("http_proxy", proxy, 1);
     setenv("no_proxy", "direct.invalid", 1);
-    g = gw_config(NULL, "upstreams:\n- {name: far, url: 'http://upstream.example', models: [m]}\n"
-                        "- {name: direct, url: 'http://direct.invalid', models: [n], retries: 0}\n");
+    g = gw_config(NULL,
+                  "upstreams:\n- {name: far, url: 'http://upstream.example', models: [m]}\n"
+                  "- {name: direct, url: 'http://direct.invalid', models: [n], retries: 0}\n");
     unsetenv("http_proxy");
     unsetenv("no_proxy");
     r = post(g->port, CHAT, ASK("far by environment"));
     assert_int_equal(r.status, 200);
-    assert_non_null(strstr(up_last_head(b), "POST http://upstream.example/v1/chat/completions HTTP"));
+    assert_non_null(
+        strstr(up_last_head(b), "POST http://upstream.example/v1/chat/completions HTTP"));
     resp_free(&r);
-    r = post(g->port, CHAT, "{\"model\":\"n\",\"messages\":[{\"role\":\"user\",\"content\":\"no such name\"}]}");
+    r = post(g->port, CHAT,
+             "{\"model\":\"n\",\"messages\":[{\"role\":\"user\",\"content\":\"no such name\"}]}");
     assert_int_equal(r.status, 502);
     assert_string_equal(json_at(r.body, "code"), "upstream_unreachable");
     resp_free(&r);
