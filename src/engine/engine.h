@@ -337,10 +337,11 @@ struct lr_engine_render {
  * ever read as one. A control token the vocabulary lacks is encoded as the text it is.
  *
  * With no_prompt, the tokens of the first k messages are a prefix of those of the first k + 1, but for:
- * QWEN3 (a new question drops the reasoning of old answers), MISTRAL3 and MISTRAL7 (tools, and
- * MISTRAL3's system text, stand before the last question), LLAMA2, GEMMA and MISTRAL1 while k messages
- * are system text only (it is part of the first question). ZEPHYR and DEEPSEEK2, whose turns begin
- * with text, hold it for vocabularies that do not merge a line break with what follows.
+ * QWEN3 (only answers after the last question have a reasoning block), MISTRAL3 and MISTRAL7 (tools, and
+ * MISTRAL3's system text, stand before the last question), LLAMA2, GEMMA and MISTRAL1 where message k
+ * is system text (it becomes part of the next question). In families where text of two turns touches
+ * (LLAMA2, MISTRAL1, ZEPHYR, DEEPSEEK2, and LLAMA2's questions without their brackets as tokens) it
+ * holds for vocabularies that do not merge across that place.
  *
  * LR_EUNSUPPORTED: parts that are no text, tools where the family has no place for them, tool_choice
  * that would have to be enforced. LR_EINVAL: no message. err->where: "messages[2]". */
