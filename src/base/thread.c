@@ -20,6 +20,10 @@ int lr_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void 
 {
     sigset_t all, old;
     sigfillset(&all);
+    /* Faults of the thread itself stay its own: blocked, they would end the process unhandled. */
+    static const int faults[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL};
+    for (size_t i = 0; i < LR_COUNT(faults); i++)
+        sigdelset(&all, faults[i]);
     LR_FAIL_IF(lr_fault_here(), LR_EBUSY);
     LR_FAIL_IF(pthread_sigmask(SIG_SETMASK, &all, &old), LR_EINVAL);
     int err = pthread_create(out, NULL, fn, arg);

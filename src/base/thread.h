@@ -27,7 +27,8 @@ size_t lr_pool_waiting(struct lr_pool *p);
 /* Runs what is queued, joins the workers, frees. Jobs submitted meanwhile are refused. */
 void lr_pool_close(struct lr_pool *p);
 
-/* A thread with a name (15 bytes shown by ps) and signals blocked (they are the main thread's). */
+/* A thread with a name (15 bytes shown by ps) and signals blocked (they are the main thread's), but for
+ * those that the thread's own faults raise. */
 int lr_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg);
 
 #endif
