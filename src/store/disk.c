@@ -204,7 +204,7 @@ static void *keeper(void *arg)
 {
     struct lr_disk *d = arg;
     pthread_mutex_lock(&d->mu);
-    while (!d->closing) {
+    while (!d->rest) {
         uint64_t at = lr_clock_mono_ns() + TICK;
         struct timespec t = {(time_t)(at / LR_SEC), (long)(at % LR_SEC)};
         if (!d->kicked)
@@ -245,7 +245,7 @@ void lr_disk_close(struct lr_store *s)
     if (!d)
         return;
     pthread_mutex_lock(&d->mu);
-    d->closing = true;
+    d->rest = true; /* the writer goes on: the keeper may be waiting for it */
     pthread_cond_broadcast(&d->tick);
     pthread_mutex_unlock(&d->mu);
     if (d->keeping)

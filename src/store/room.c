@@ -6,18 +6,18 @@
  *
  * Idea. A KV chunk must be contiguous (one send, one write, no gather) and is as large as 512 MiB,
  * and most of a store's chunks have one size that nobody knows in advance. So the region is not
- * cut into arenas per size, which calcify when the size changes: spans of 16 KiB granules are
+ * cut into arenas per size, which calcify when the size changes: spans of 4 KiB granules are
  * carved out where they fit and melt together again when freed. Free spans hang in lists by size
  * class, eight a doubling (TLSF: Masmano, Ripoll, Crespo, Real, ECRTS 2004), so a fit is found in
  * constant time; the exact class is looked through for a while first, since the space that a chunk
  * left is just as large as the next chunk, and rounding up would pass it by.
  *
- * Up to SMALL_MAX bytes objects share slabs of 256 KiB, in classes of four a doubling; a slab that
+ * Up to SMALL_MAX bytes objects share slabs of 64 KiB, in classes of four a doubling; a slab that
  * becomes empty is a free span again, so these do not calcify either.
  *
  * The region is reserved at open and touched only as it is used; huge pages are asked for (they
  * halve the cost of a 32 MiB copy that misses the TLB) and may be refused. Waste: under one granule
- * a span, at most a quarter of a small object, and 20 bytes of tags a granule (0.1 %).
+ * a span, at most a quarter of a small object, and 24 bytes of tags a granule (0.6 %).
  *
  * One lock, a leaf: every operation is a few dozen instructions.
  *
@@ -35,8 +35,8 @@
 #define LOOK_MAX    64u /* spans of the exact class looked at */
 #define SLAB_GRAINS 16u
 #define SMALL_MIN   256u
-#define SMALL_MAX   LR_KIB(32)
-#define CLASSES     29u /* 256 B to 32 KiB */
+#define SMALL_MAX   LR_KIB(8)
+#define CLASSES     21u /* 256 B to 8 KiB */
 #define NIL         UINT32_MAX
 
 enum state { FREE = 1, SPAN, SLAB };

@@ -54,13 +54,13 @@ uint64_t lr_limits_memory(const char *root);
 
 /* ---- room.c ---- */
 
-#define LR_ROOM_GRAIN LR_KIB(16)
+#define LR_ROOM_GRAIN LR_KIB(4)
 
 struct lr_room;
 /* bytes: at least 16 granules. */
 int lr_room_open(struct lr_room **out, uint64_t bytes);
 void lr_room_close(struct lr_room *);
-/* n bytes, 64-aligned (LR_ROOM_GRAIN-aligned above 32 KiB); NULL: no such hole. */
+/* n bytes, 64-aligned (LR_ROOM_GRAIN-aligned above 8 KiB); NULL: no such hole. */
 void *lr_room_take(struct lr_room *, size_t n);
 void lr_room_give(struct lr_room *, void *p);
 /* What n bytes take in truth. */
@@ -358,7 +358,8 @@ struct lr_disk {
     pthread_cond_t work, tick, done; /* for the writer; the keeper; who waits */
     struct lr_item *head, **tail;
     size_t queue_bytes, queue_notes; /* until written or dropped */
-    bool closing, kicked;
+    bool closing, kicked; /* closing: nothing new is queued */
+    bool rest;            /* the keeper ends */
     struct lr_segment *segments;
     uint32_t last; /* number of the newest segment; the writer's, once it runs */
     uint64_t ghost_seq; /* least min_seq of unlinked segments whose names may come back */

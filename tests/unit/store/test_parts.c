@@ -56,7 +56,7 @@ static void pieces_of_a_room_never_overlap_and_melt_together_again(void **state)
             x->mark = (uint8_t)step;
             if (x->p) {
                 memset(x->p, x->mark, x->n);
-                assert_int_equal((uintptr_t)x->p % (x->n > LR_KIB(32) ? 4096 : 64), 0);
+                assert_int_equal((uintptr_t)x->p % (x->n > LR_KIB(8) ? 4096 : 64), 0);
                 assert_true(lr_room_charge(x->n) >= x->n);
                 assert_true(x->n < 256 || lr_room_charge(x->n) <= x->n + x->n / 4 + LR_ROOM_GRAIN);
             }
@@ -81,7 +81,7 @@ static void a_room_of_equal_chunks_can_be_full_of_them(void **state)
     (void)state;
     struct lr_room *room;
     size_t n = 65536 + 8192; /* an image of 64 KiB */
-    assert_int_equal(lr_room_open(&room, 80 * 1024 * 100), 0);
+    assert_int_equal(lr_room_open(&room, n * 100), 0);
     void *p[100];
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < 100; i++)
