@@ -12,7 +12,9 @@
 #          says more than requests a second.
 # misses   What a hop adds: latency through larder (every prompt is new: keyed, sent on, stored) and
 #          through nginx proxy_pass, each less the latency of asking the upstream directly in the
-#          same round; bodies of 2 and 256 KiB. `ratio` divides the two additions.
+#          same round; bodies of 2 and 256 KiB. `ratio` divides the two additions; rounds in which
+#          nginx seems to add nothing are left out of it, and a negative one means that the machine
+#          was disturbed while the upstream was asked directly.
 # streams  200 streams of 100 events a second: how late events arrive, by the stamp the upstream put
 #          into each. Direct and through nginx next to it.
 # memory   Anonymous resident bytes of a process per idle connection (after one answer on each), and
@@ -85,7 +87,7 @@ upstream() { # options: sets up_port, up_pid
 }
 
 larder() { # options: sets gw, gw_pid, key
-    rm -rf "$tmp/data" "$tmp/keys"
+    rm -rf "$tmp/data" "$tmp/keys" "$tmp/larder.out"
     mkdir "$tmp/data"
     key=$("$build/larder" key add bench --keys-file "$tmp/keys" 2>/dev/null)
     "$build/larder" serve --listen 127.0.0.1:0 --data "$tmp/data" --keys-file "$tmp/keys" \
@@ -106,6 +108,7 @@ start_nginx() { # conf: sets ng, ng_pid (the worker's); false without nginx
     for try in 1 2 3 4 5; do
         port=$(awk -v s="$$$try" 'BEGIN { srand(s); print int(20000 + rand() * 12000) }')
         sed -e "s/@PORT@/$port/" -e "s/@UPSTREAM@/$up_port/" "$here/nginx/$1.conf" >"$dir/conf"
+        rm -f "$dir/nginx.pid"
         "$nginx" -p "$dir/" -e error.log -c conf >/dev/null 2>&1 &
         master=$!
         pids="$pids $master"
