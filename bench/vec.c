@@ -3,6 +3,7 @@
  *
  *   bench_vec [--n 100000] [--dim 256] [--m 16] [--ef-build 100] [--peer-ef-build 200] [--rounds 5]
  *             [--queries 1000] [--per-centre 50] [--noise 0.6] [--what all|walk|floor|cross|save]
+ *             [--only f32|i8|i12|hnswlib]
  *
  * Vectors: n / per-centre centres, normal; a vector is one of them plus noise (in units of the
  * centres' standard deviation), then of unit length. Queries are drawn in the same way. Truth is a
@@ -36,8 +37,8 @@ static const size_t efs[EFS] = {10, 12, 14, 16, 18,  20,  24,  28,  32,
 static struct {
     size_t n, dim, m, ef_build, peer_ef_build, rounds, queries, per_centre;
     double noise;
-    const char *what;
-} opt = {100000, 256, 16, 100, 200, 5, 1000, 50, 0.6, "all"};
+    const char *what, *only;
+} opt = {100000, 256, 16, 100, 200, 5, 1000, 50, 0.6, "all", NULL};
 
 static struct lr_vec_hall *hall;
 static struct lr_vec_reader *reader;
@@ -67,7 +68,7 @@ static void *room(size_t count, size_t size)
     return p;
 }
 
-/* ---- Data ------------------------------------------------------------------------------------**/
+/* ---- Data -------------------------------------------------------------------------------------*/
 
 static double normal(struct lr_rng *r)
 {
@@ -143,7 +144,42 @@ static void find_truth(void)
     lr_vec_close(flat);
 }
 
-/* ---- Walk ------------------------------------------------------------------------------------**/
+/* ---- Walk -------------------------------------------------------------------------------------*/
+
+#ifdef LR_BENCH_HNSWLIB
+static void *open_peer(void)
+{
+    return bench_peer_open(opt.dim, opt.n, opt.m, opt.peer_ef_build);
+}
+static void close_peer(void *p)
+{
+    if (p)
+        bench_peer_close(p);
+}
+#else
+static void *open_peer(void)
+{
+    return NULL;
+}
+static void close_peer(void *p)
+{
+    (void)p; /* there is none */
+}
+void bench_peer_add(void *p, const float *x, uint64_t id)
+{
+    (void)p, (void)x, (void)id; /* never called without a peer */
+}
+size_t bench_peer_search(void *p, const float *q, size_t k, size_t ef, uint64_t *ids)
+{
+    (void)p, (void)q, (void)k, (void)ef, (void)ids;
+    return 0;
+}
+double bench_peer_bytes(void *p)
+{
+    (void)p;
+    return 0;
+}
+#endif
 
 struct subject {
     const char *name;
@@ -239,17 +275,22 @@ static void measure(struct subject *s, size_t n, size_t ef)
 
 static void bench_walk(void)
 {
-    struct subject s[INDEXES] = {{.name = "f32", .v = open_index(LR_VEC_F32, 0)},
-                                 {.name = "i8", .v = open_index(LR_VEC_I8, 0)},
-                                 {.name = "i12", .v = open_index(LR_VEC_I12, 0)}};
-    size_t n = 3;
+    static const char *const names[] = {"f32", "i8", "i12", "hnswlib"};
+    static const enum lr_vec_type types[] = {LR_VEC_F32, LR_VEC_I8, LR_VEC_I12};
+    struct subject s[INDEXES] = {0};
     struct lr_vec_stats st;
-#ifdef LR_BENCH_HNSWLIB
-    s[n].name = "hnswlib";
-    s[n++].peer = bench_peer_open(opt.dim, opt.n, opt.m, opt.peer_ef_build);
-#else
-    fprintf(stderr, "bench_vec: SKIPPED the comparison: built without libhnswlib-dev or g++\n");
-#endif
+    size_t n = 0;
+    for (size_t i = 0; i < INDEXES; i++) {
+        if (opt.only && strcmp(opt.only, names[i]))
+            continue;
+        s[n].name = names[i];
+        if (i < LR_COUNT(types))
+            s[n++].v = open_index(types[i], 0);
+        else if (!(s[n].peer = open_peer()))
+            fprintf(stderr, "bench_vec: SKIPPED hnswlib: built without libhnswlib-dev or g++\n");
+        else
+            n++;
+    }
     for (size_t from = 0; from < opt.n; from += 500)
         for (size_t k = 0; k < n; k++)
             insert_some(&s[k], from, from + 500 < opt.n ? from + 500 : opt.n);
@@ -265,12 +306,11 @@ static void bench_walk(void)
                "\"inserts_per_s\":%.0f,\"bytes_per_vector\":%.0f}\n",
                s[k].name, s[k].at_99_ef, s[k].at_99_qps, (double)opt.n / s[k].build, s[k].bytes);
         lr_vec_close(s[k].v);
-        if (s[k].peer)
-            bench_peer_close(s[k].peer);
+        close_peer(s[k].peer);
     }
 }
 
-/* ---- The rest --------------------------------------------------------------------------------**/
+/* ---- The rest ---------------------------------------------------------------------------------*/
 
 static void floor_line(const struct lr_vec *v, const char *who, const float *q, float floor)
 {
@@ -365,31 +405,27 @@ static void bench_save(void)
 
 static void read_options(int argc, char **argv)
 {
-    static const struct option names[] = {{"n", 1, NULL, 0},
-                                          {"dim", 1, NULL, 1},
-                                          {"m", 1, NULL, 2},
-                                          {"ef-build", 1, NULL, 3},
-                                          {"peer-ef-build", 1, NULL, 4},
-                                          {"rounds", 1, NULL, 5},
-                                          {"queries", 1, NULL, 6},
-                                          {"per-centre", 1, NULL, 7},
-                                          {"noise", 1, NULL, 8},
-                                          {"what", 1, NULL, 9},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option names[] = {
+        {"n", 1, NULL, 0},        {"dim", 1, NULL, 1},           {"m", 1, NULL, 2},
+        {"ef-build", 1, NULL, 3}, {"peer-ef-build", 1, NULL, 4}, {"rounds", 1, NULL, 5},
+        {"queries", 1, NULL, 6},  {"per-centre", 1, NULL, 7},    {"noise", 1, NULL, 8},
+        {"what", 1, NULL, 9},     {"only", 1, NULL, 10},         {NULL, 0, NULL, 0}};
     size_t *const numbers[] = {&opt.n,        &opt.dim,           &opt.m,
                                &opt.ef_build, &opt.peer_ef_build, &opt.rounds,
                                &opt.queries,  &opt.per_centre};
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         uint64_t number = 0;
-        if (c < 0 || c > 9)
+        if (c < 0 || c > 10)
             exit(2);
         if (c < 8) {
             need(lr_parse_u64(lr_strz(optarg), &number), optarg);
             *numbers[c] = (size_t)number;
         } else if (c == 8) {
             need(lr_parse_real(lr_strz(optarg), &opt.noise), optarg);
-        } else {
+        } else if (c == 9) {
             opt.what = optarg;
+        } else {
+            opt.only = optarg;
         }
     }
     bool fine =

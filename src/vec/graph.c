@@ -11,17 +11,18 @@
  * vector is. Each chosen one links back; a list that is full is chosen anew from its members and
  * the newcomer.
  *
- * Deviations, measured as in walk.c (50,000 vectors, I12, ef_build 100, at recall 0.99):
- *   - "Nearer" by a margin: passed over when ALPHA = 1.05 times the distance 1 - sim to one chosen
- * is less than that to the new vector (Subramanya et al. 2019 have the same factor for another
- *     reason). ALPHA 1.00: 436 vectors compared, 1.03: 371 to 389, 1.06: 324 to 339, 1.10 never
- * reaches it at ef < 16 (324): lists full of a cluster's own members no longer lead out of it. 1.05
- * stays away from that cliff; on wider clusters (500 members, noise 1) it gains 5 %, on vectors
- * without clusters it costs 1 % of recall at equal ef.
- *   - Lists are not filled up with what was passed over. Filled to half: 643 compared instead of
- * 640 (breadth 16), full: 436 and a third fewer inserts a second.
- *   - ef_build 100 (hnswlib: 200): 200 gains 3 % of the comparisons for 40 % of the inserts; 60
- * loses them again and gains 30 %.
+ * Deviations, measured as in walk.c:
+ *   - "Nearer" by a margin: passed over when ALPHA = 1.03 times the distance 1 - sim to one chosen
+ * is less than that to the new vector (Subramanya et al. 2019 have such a factor for another
+ * reason). With breadth 8 above: 1.00 reaches recall 0.99 at ef 20 (37 k queries/s), 1.03 at 16 (44
+ * k), 1.05 at 16 (39 k). With breadth 4: 1.00 at 20, 1.03 at 20, 1.05 at 24, 1.07 at 28; 1.20
+ * (50,000 vectors) not at all: lists full of a cluster's own members do not lead out of it. So a
+ * little, well away from that cliff. On wider clusters (500 members, noise 1) 1.06 gained 5 % of
+ * the comparisons, on vectors without clusters it lost 1 % of recall at equal ef.
+ *   - Lists are not filled up with what was passed over: filled, the insert rate fell by a third
+ * and the same recall took as many comparisons (50,000 vectors).
+ *   - ef_build 100 (hnswlib: 200): 200 gained 3 % of the comparisons and cost 40 % of the inserts;
+ * 60 lost 5 % and gained 30 % (50,000 vectors).
  *   - Levels belong to slots (store.c).
  *
  * Delete. A deleted vector stays in the graph, dead: it shows the way and is not answered. When an
@@ -41,7 +42,7 @@
 
 #include <stdlib.h>
 
-#define ALPHA 1.05f
+#define ALPHA 1.03f
 
 static void set(_Atomic uint32_t *p, uint32_t x)
 {
@@ -54,7 +55,7 @@ static struct view writers_view(struct lr_vec *v)
     return (struct view){v, v->arena->own, vec_dir(v), vec_updir(v), n};
 }
 
-/* ---- Choosing --------------------------------------------------------------------------------**/
+/* ---- Choosing ---------------------------------------------------------------------------------*/
 
 struct choice {
     struct near *c; /* candidates, live, nearest first */
@@ -133,12 +134,13 @@ static void choose_anew(const struct view *w, uint32_t p, unsigned level, const 
             if (!(mark[k] & VEC_DEAD))
                 c[ch.n++] = (struct near){sim[k], slot[i + k]};
     }
-    qsort(c, ch.n, sizeof c[0], nearer_first);
+    if (ch.n)
+        qsort(c, ch.n, sizeof c[0], nearer_first);
     choose(w, &ch, list_max(w->v, level));
     write_list(vec_links_of(w, p, level), list_max(w->v, level), ch.out, ch.n_out);
 }
 
-/* ---- Linking ---------------------------------------------------------------------------------**/
+/* ---- Linking ----------------------------------------------------------------------------------*/
 
 static void link_back(const struct view *w, uint32_t p, uint32_t s, unsigned level)
 {
@@ -213,7 +215,7 @@ void vec_link(struct lr_vec *v, uint32_t slot)
         atomic_store_explicit(&v->entry, mine, memory_order_release);
 }
 
-/* ---- Tidying ---------------------------------------------------------------------------------**/
+/* ---- Tidying ----------------------------------------------------------------------------------*/
 
 static bool is_dead(const struct view *w, uint32_t slot)
 {

@@ -29,7 +29,8 @@
  * A place is emptied with release and looked at with acquire: what the reader read happened before
  * what the writer writes into the reused slot. No fences, so the thread sanitizer can follow.
  * The cost: one shared addition a search, some 20 ns among a few readers, of a walk of tens of us.
- * Tried on paper and dropped: a lock a slot or a version a slot (a reader would have to compare
+ * Tried and dropped: huge pages for large blocks (madvise; no difference with 100,000 vectors of
+ * 256 bytes). On paper only: a lock a slot or a version a slot (a reader would have to compare
  * twice for each vector it looks at), hazard pointers (a store a node).
  *
  * A reader that never leaves keeps memory from being reused, nothing else: puts then take new
@@ -38,8 +39,6 @@
 #include "vec/vec_int.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <sys/mman.h>
 
 int lr_vec_hall_open(struct lr_vec_hall **out)
 {
@@ -80,7 +79,7 @@ bool vec_passed(struct lr_vec_hall *h, uint64_t tag)
     return passed;
 }
 
-/* ---- Readers ---------------------------------------------------------------------------------**/
+/* ---- Readers ----------------------------------------------------------------------------------*/
 
 static void *take64(size_t n)
 {
@@ -177,7 +176,7 @@ void lr_vec_leave(struct lr_vec_reader *r)
         atomic_store_explicit(&r->at, 0, memory_order_release);
 }
 
-/* ---- Arenas ----------------------------------------------------------------------------------**/
+/* ---- Arenas -----------------------------------------------------------------------------------*/
 
 int lr_vec_arena_open(struct lr_vec_hall *h, size_t max, struct lr_vec_arena **out)
 {
@@ -209,17 +208,6 @@ void lr_vec_arena_close(struct lr_vec_arena *a)
     lr_free(a);
 }
 
-/* Large blocks sit on huge pages where the system has them: a walk jumps from page to page, and
- * with small ones it waits for the address translation (100,000 vectors of 256 bytes: numbers in
- * graph.c). */
-static void wish_huge(char *p, size_t n)
-{
-    uintptr_t page = LR_MIB(2), from = ((uintptr_t)p + page - 1) & ~(page - 1);
-    uintptr_t to = ((uintptr_t)p + n) & ~(page - 1);
-    if (to > from && madvise((void *)from, to - from, MADV_HUGEPAGE))
-        errno = 0; /* small pages do as well */
-}
-
 void *vec_grab(struct lr_vec *v, size_t n, int *rc)
 {
     struct lr_vec_arena *a = v->arena;
@@ -233,7 +221,6 @@ void *vec_grab(struct lr_vec *v, size_t n, int *rc)
     if (!b)
         return NULL;
     b->p = (char *)(((uintptr_t)(b + 1) + 63) & ~(uintptr_t)63);
-    wish_huge(b->p, n);
     memset(b->p, 0, n);
     b->bytes = bytes;
     b->next = v->blocks;

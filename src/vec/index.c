@@ -41,7 +41,7 @@ static uint32_t live(const struct lr_vec *v)
     return atomic_load_explicit(&v->live, memory_order_relaxed);
 }
 
-/* ---- Writing ---------------------------------------------------------------------------------**/
+/* ---- Writing ----------------------------------------------------------------------------------*/
 
 static void build_some(struct lr_vec *v)
 {
@@ -109,7 +109,7 @@ void lr_vec_stats(const struct lr_vec *v, struct lr_vec_stats *out)
     };
 }
 
-/* ---- Searching -------------------------------------------------------------------------------**/
+/* ---- Searching --------------------------------------------------------------------------------*/
 
 static float exact(const struct lr_vec *v, const float *q, struct dir *d, uint32_t slot,
                    uint32_t mark)

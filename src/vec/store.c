@@ -77,7 +77,7 @@ int vec_make(struct lr_vec_arena *a, const struct lr_vec_opts *o, struct lr_vec 
     return 0;
 }
 
-/* ---- Levels ----------------------------------------------------------------------------------**/
+/* ---- Levels -----------------------------------------------------------------------------------*/
 
 /* Spreads ids and slots; the seed keeps levels from being chosen from outside. */
 static uint64_t mix64(uint64_t x)
@@ -101,7 +101,7 @@ unsigned vec_level(const struct lr_vec *v, uint32_t slot)
     return level;
 }
 
-/* ---- Growth ----------------------------------------------------------------------------------**/
+/* ---- Growth -----------------------------------------------------------------------------------*/
 
 static int grow_dir(struct lr_vec *v, size_t units)
 {
@@ -239,7 +239,7 @@ int vec_reserve(struct lr_vec *v, bool lists, uint32_t *slot)
     return 0;
 }
 
-/* ---- Map -------------------------------------------------------------------------------------**/
+/* ---- Map --------------------------------------------------------------------------------------*/
 
 static size_t home(const struct lr_vec *v, uint64_t id)
 {
@@ -284,7 +284,7 @@ void vec_map_drop(struct lr_vec *v, uint64_t id)
     }
 }
 
-/* ---- Slots -----------------------------------------------------------------------------------**/
+/* ---- Slots ------------------------------------------------------------------------------------*/
 
 /* To the nearest integer, even on ties; |x| < 2^22. (lrintf is a call for each.) */
 static inline int32_t nearest(float x)
@@ -400,7 +400,7 @@ void vec_decode(const struct lr_vec *v, uint32_t slot, float *x)
     }
 }
 
-/* ---- Records of files ------------------------------------------------------------------------**/
+/* ---- Records of files -------------------------------------------------------------------------*/
 
 size_t vec_record_bytes(const struct lr_vec *v)
 {
@@ -483,7 +483,7 @@ int vec_record_read(struct lr_vec *v, uint64_t id, const uint8_t *record, bool l
     return 0;
 }
 
-/* ---- Queries ---------------------------------------------------------------------------------**/
+/* ---- Queries ----------------------------------------------------------------------------------*/
 
 void vec_query(const struct lr_vec *v, struct lr_vec_reader *r, const float *q)
 {

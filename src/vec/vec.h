@@ -47,7 +47,7 @@ enum lr_vec_type {
     LR_VEC_I12 = 3, /* 1.5 bytes: walks like I8, ranks the best by 12 bits: off by about 3e-5 */
 };
 
-/* ---- The hall: who reads ---------------------------------------------------------------------**/
+/* ---- The hall: who reads ----------------------------------------------------------------------*/
 
 struct lr_vec_hall;
 struct lr_vec_reader;
@@ -66,7 +66,7 @@ void lr_vec_reader_close(struct lr_vec_reader *r);
 void lr_vec_enter(struct lr_vec_reader *r);
 void lr_vec_leave(struct lr_vec_reader *r);
 
-/* ---- The arena: a tenant's memory ------------------------------------------------------------**/
+/* ---- The arena: a tenant's memory -------------------------------------------------------------*/
 
 struct lr_vec_arena;
 
@@ -77,7 +77,7 @@ size_t lr_vec_arena_used(const struct lr_vec_arena *a);
 /* After all its indexes are closed and no reader is between enter and leave. NULL is fine. */
 void lr_vec_arena_close(struct lr_vec_arena *a);
 
-/* ---- An index --------------------------------------------------------------------------------**/
+/* ---- An index ---------------------------------------------------------------------------------*/
 
 struct lr_vec;
 
@@ -136,7 +136,7 @@ struct lr_vec_stats {
 /* Any thread that may use v; numbers of a writer under way may not fit each other. */
 void lr_vec_stats(const struct lr_vec *v, struct lr_vec_stats *out);
 
-/* ---- Files (docs/formats/index.md) -----------------------------------------------------------**/
+/* ---- Files (docs/formats/index.md) ------------------------------------------------------------*/
 
 /* Replaces path at once. txn: the document store's transaction that the index reflects. A writer's
  * call that tidies up first (vectors deleted are taken out of the graph for good). */

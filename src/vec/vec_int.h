@@ -16,7 +16,7 @@
 #define VEC_LEVELS    12         /* upper levels at most */
 #define VEC_DEAD      (1u << 31) /* in a mark: not to be answered */
 
-/* ---- dot.c -----------------------------------------------------------------------------------**/
+/* ---- dot.c ------------------------------------------------------------------------------------*/
 
 /* Inner products of one query with n stored vectors. pad: coordinates, a multiple of 64 (bytes) or
  * 16 (floats). A stored byte is 128 more than its coordinate; bias is 128 times the sum of the
@@ -34,7 +34,7 @@ const struct dots *vec_dots(void);
 /* For tests: the i-th this machine can run, slowest first; NULL from their number on. */
 const struct dots *vec_dots_variant(size_t i);
 
-/* ---- hall.c ----------------------------------------------------------------------------------**/
+/* ---- hall.c -----------------------------------------------------------------------------------*/
 
 struct block { /* before every allocation of an index */
     struct block *next;
@@ -112,7 +112,7 @@ void vec_free(struct lr_vec *v);
 /* Frees what was closed and is left by all. */
 void vec_reap(struct lr_vec_arena *a);
 
-/* ---- store.c ---------------------------------------------------------------------------------**/
+/* ---- store.c ----------------------------------------------------------------------------------*/
 
 /* Of the writer: reusable; live; dead; dead and in the pass under way; waiting for readers. */
 enum state { SLOT_FREE, SLOT_LIVE, SLOT_DEAD, SLOT_BATCH, SLOT_LIMBO };
@@ -254,7 +254,7 @@ void vec_record_write(const struct lr_vec *v, uint32_t slot, uint8_t *record);
 int vec_record_read(struct lr_vec *v, uint64_t id, const uint8_t *record, bool lists,
                     unsigned level);
 
-/* ---- walk.c ----------------------------------------------------------------------------------**/
+/* ---- walk.c -----------------------------------------------------------------------------------*/
 
 /* What one walk loaded once. */
 struct view {
@@ -304,7 +304,7 @@ int vec_walk(const struct lr_vec *v, struct lr_vec_reader *r, size_t ef, float f
 /* Compares every live slot below n; the best ef are in r->pool. */
 void vec_scan(const struct lr_vec *v, struct lr_vec_reader *r, size_t ef, uint32_t n);
 
-/* ---- graph.c ---------------------------------------------------------------------------------**/
+/* ---- graph.c ----------------------------------------------------------------------------------*/
 
 /* Links a live slot into the graph. Its lists have memory, the arena's own reader has room. */
 void vec_link(struct lr_vec *v, uint32_t slot);
