@@ -54,6 +54,15 @@ static bool has(struct lr_str text, const char *z)
     return text.n && memmem(text.p, text.n, z, strlen(z)) != NULL;
 }
 
+/* z with a line break, which a program may spell as one or as \n. */
+static bool has_line(struct lr_str text, const char *z, const char *after)
+{
+    char one[64], two[64];
+    int n = snprintf(one, sizeof one, "%s\n%s", z, after);
+    int m = snprintf(two, sizeof two, "%s\\n%s", z, after);
+    return n > 0 && m > 0 && (has(text, one) || has(text, two));
+}
+
 /* The system text a ChatML template brings along. */
 static const char *known_system(struct lr_str text)
 {
@@ -78,7 +87,7 @@ static bool match_chatml(struct lr_str text, struct lr_engine_template *t)
         t->family = has(text, "multi_step_tool") || has(text, "</think>") ? LR_ENGINE_QWEN3
                                                                          : LR_ENGINE_QWEN25;
     t->think = has(text, "</think>");
-    t->think_open = has(text, "<|im_start|>assistant\\n<think>\\n'");
+    t->think_open = has(text, "<|im_start|>assistant\\n<think>\\n'"); /* the prompt, not an answer */
     t->system = t->family == LR_ENGINE_QWEN3 ? NULL : known_system(text);
     return true;
 }
@@ -131,13 +140,9 @@ static bool match_marked_roles(struct lr_str text, struct lr_engine_template *t)
         t->family = LR_ENGINE_GEMMA;
         return true;
     }
-    if (has(text, "<|end|>") && has(text, "<|assistant|>") && has(text, "|>' + '\\n'")) {
-        t->family = LR_ENGINE_PHI3;
-        return true;
-    }
-    if (has(text, "<|end|>") && has(text, "<|assistant|>\\n")) {
-        t->family = LR_ENGINE_PHI3;
-        return true;
+    if (has(text, "<|end|>") && has(text, "<|assistant|>")) {
+        t->family = LR_ENGINE_PHI3; /* Phi-4 has no line break after the role */
+        return has_line(text, "|>' + '", "'") || has_line(text, "<|assistant|>", "");
     }
     t->family = LR_ENGINE_ZEPHYR;
     return has(text, "<|user|>") && has(text, "<|assistant|>") && has(text, "eos_token") &&
@@ -446,8 +451,10 @@ static int encode(const struct lr_tmpl *c, struct lr_nn_ids *ids, struct lr_err 
         strip = false;
         if (m.kind == LR_MARK_CUT)
             continue;
-        if (lr_nn_ids_add(ids, id))
-            return lr_err_set(err, LR_EOVER, "messages", "over %zu tokens", ids->max);
+        int rc = lr_nn_ids_add(ids, id);
+        if (rc == LR_EOVER)
+            return lr_err_set(err, rc, "messages", "over %zu tokens", ids->max);
+        LR_TRY(rc);
         strip = m.kind == LR_MARK_CONTROL && swallows(c, lr_str(c->text.p + m.at, m.n));
     }
     return encode_text(c, from, c->text.len, strip, ids, err);
