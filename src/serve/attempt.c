@@ -54,7 +54,7 @@ struct lr_attempt {
     struct lr_buf error_body;
     struct lr_usage usage;
     struct lr_err unread; /* what the decoder did not understand */
-    bool ended;     /* END pushed */
+    bool ended;     /* whole: END is due */
     bool broken;    /* an ERROR was pushed: the answer is not to be kept */
 
     /* keeping */
@@ -201,9 +201,11 @@ static int on_event(void *ctx, const struct lr_event *ev)
     struct lr_attempt *a = ctx;
     if (ev->type == LR_EV_USAGE)
         a->usage = ev->usage;
-    a->ended |= ev->type == LR_EV_END;
     a->broken |= ev->type == LR_EV_ERROR;
-    push(a, ev);
+    if (ev->type == LR_EV_END)
+        a->ended = true; /* told last of all, by finish */
+    else
+        push(a, ev);
     return a->broken && ev->type != LR_EV_ERROR ? LR_ENOMEM : 0;
 }
 
@@ -242,17 +244,27 @@ static void count_result(struct lr_attempt *a)
     a->note.meta.cost = money;
 }
 
-/* Drops the producer's reference: the attempt may be gone when this returns. */
+static void store(struct lr_attempt *a, const struct lr_event *end)
+{
+    if (!a->want_keep || !a->keep_log.len || lr_event_append(&a->keep_log, end))
+        return;
+    a->note.meta.took_ms = (lr_clock_mono_ns() - a->start_ns) / LR_MS;
+    a->note.meta.created_ms = lr_clock_wall_ms();
+    if (a->up)
+        memcpy(a->note.meta.upstream, a->up->name, sizeof a->note.meta.upstream);
+    lr_keep_store(a->serve, &a->note, &a->keep_log);
+}
+
+/* The answer is on the shelf before anybody hears of its end: whoever has read it and asks again gets a
+ * hit. Drops the producer's reference: the attempt may be gone when this returns. */
 static void finish(struct lr_attempt *a)
 {
+    struct lr_event end = {.type = LR_EV_END};
     keep_up(a);
     count_result(a);
-    if (a->want_keep && a->ended && !a->broken && a->keep_log.len) {
-        a->note.meta.took_ms = (lr_clock_mono_ns() - a->start_ns) / LR_MS;
-        a->note.meta.created_ms = lr_clock_wall_ms();
-        if (a->up)
-            memcpy(a->note.meta.upstream, a->up->name, sizeof a->note.meta.upstream);
-        lr_keep_store(a->serve, &a->note, &a->keep_log);
+    if (a->ended && !a->broken) {
+        store(a, &end);
+        push(a, &end);
     }
     struct lr_flight *flight = a->flight;
     if (a->keeping) {
@@ -434,10 +446,7 @@ static void settle(struct lr_attempt *a, int rc, const struct lr_err *err)
     if (rc == 0 && a->decoder)
         rc = lr_decoder_end(a->decoder, &a->unread);
     if (rc == 0) {
-        if (!a->decoder) {
-            struct lr_event end = {.type = LR_EV_END};
-            push(a, &end);
-        }
+        a->ended = true;
         finish(a);
         return;
     }

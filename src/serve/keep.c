@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * serve/keep.c - what becomes of a finished answer: facts, compact form, the shelf.
  *
- * A job of the pool, so that neither the net thread nor the event thread pays for it. A full pool drops
- * the answer: a cache step that cannot be had is a miss later on.
+ * Done at once for answers of usual size: some microseconds of the net thread, and the answer is on the
+ * shelf before its reader knows that it is complete. Larger ones are a job of the pool, and a request
+ * that follows within milliseconds may miss. A full pool drops the answer: a cache step that cannot be
+ * had is a miss later on.
  */
 #include "serve/serve_int.h"
+
+#define AT_ONCE LR_KIB(64) /* bytes of log */
 
 struct keep_job {
     struct lr_job job;
@@ -48,9 +52,8 @@ static void put(struct keep_job *k, struct lr_str compact, const struct lr_answe
     }
 }
 
-static void run(struct lr_job *j)
+static void keep(struct keep_job *k)
 {
-    struct keep_job *k = LR_CONTAINER(j, struct keep_job, job);
     struct lr_answer_facts facts;
     struct lr_buf compact;
     lr_buf_init(&compact, k->note.entry_max);
@@ -60,6 +63,11 @@ static void run(struct lr_job *j)
     lr_buf_free(&compact);
     lr_buf_free(&k->log);
     lr_free(k);
+}
+
+static void run(struct lr_job *j)
+{
+    keep(LR_CONTAINER(j, struct keep_job, job));
 }
 
 void lr_keep_store(struct lr_serve *s, const struct lr_keep_note *note, struct lr_buf *log)
@@ -72,7 +80,9 @@ void lr_keep_store(struct lr_serve *s, const struct lr_keep_note *note, struct l
     k->log = *log;
     lr_buf_init(log, log->max);
     k->job.run = run;
-    if (lr_pool_submit(s->pool, &k->job)) {
+    if (k->log.len <= AT_ONCE)
+        keep(k);
+    else if (lr_pool_submit(s->pool, &k->job)) {
         lr_metric_add(LR_M_STORE_SHED, 1);
         lr_buf_free(&k->log);
         lr_free(k);

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 
 #define MINUTES 1440
+#define EARLY 64 /* answers on disk before their slow reader's record came */
 #define LINES_MAX LR_MIB(8)
 
 struct lr_traces {
@@ -18,6 +19,8 @@ struct lr_traces {
     size_t max;
     uint64_t added; /* ring[added % max] is the next to be overwritten */
     struct lr_minute minutes[MINUTES];
+    char early[EARLY][LR_ID_LEN + 1];
+    size_t n_early;
     int fd;             /* -1 = no file */
     struct lr_buf lines; /* for the file, until the next tick; beyond its maximum they are dropped */
 };
@@ -95,6 +98,8 @@ void lr_traces_add(struct lr_traces *t, struct lr_record *r)
     void *old = slot->members;
     *slot = *r;
     r->members = NULL;
+    for (size_t i = 0; i < EARLY; i++)
+        slot->stored |= memcmp(t->early[i], slot->id, sizeof slot->id) == 0;
     add_minute(t, slot);
     if (t->fd >= 0)
         (void)lr_trace_line(slot, &t->lines); /* full: the buffer remembers, tick says so */
@@ -113,12 +118,14 @@ static struct lr_record *nth_locked(struct lr_traces *t, size_t i)
 void lr_traces_stored(struct lr_traces *t, const char *id)
 {
     pthread_mutex_lock(&t->mu);
+    size_t i = 0;
     struct lr_record *r;
-    for (size_t i = 0; (r = nth_locked(t, i)); i++)
-        if (memcmp(r->id, id, sizeof r->id) == 0) {
-            r->stored = true;
-            break;
-        }
+    while ((r = nth_locked(t, i)) && memcmp(r->id, id, sizeof r->id) != 0)
+        i++;
+    if (r)
+        r->stored = true;
+    else /* its reader is still at it */
+        memcpy(t->early[t->n_early++ % EARLY], id, LR_ID_LEN + 1);
     pthread_mutex_unlock(&t->mu);
 }
 

@@ -89,6 +89,23 @@ static void second_identical_question_is_a_hit_with_proof(void **state)
     resp_free(&b);
 }
 
+static void who_has_read_the_answer_and_asks_again_gets_a_hit(void **state)
+{
+    (void)state;
+    prove();
+    for (int i = 0; i < 60; i++) {
+        char body[256];
+        snprintf(body, sizeof body, "{\"model\":\"m\",\"stream\":%s,\"messages\":[{\"role\":\"user\",\"content\":"
+                 "\"at once %d\"}]}", i % 2 ? "true" : "false", i);
+        struct resp r = post(gw->port, CHAT, body);
+        assert_string_equal(header(&r, "x-larder-cache"), "miss");
+        resp_free(&r);
+        r = post(gw->port, CHAT, body);
+        assert_string_equal(header(&r, "x-larder-cache"), "hit");
+        resp_free(&r);
+    }
+}
+
 static void other_spellings_of_the_same_json_hit(void **state)
 {
     (void)state;
@@ -445,6 +462,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(second_identical_question_is_a_hit_with_proof),
+        cmocka_unit_test(who_has_read_the_answer_and_asks_again_gets_a_hit),
         cmocka_unit_test(other_spellings_of_the_same_json_hit),
         cmocka_unit_test(streamed_answers_serve_whole_ones_and_the_reverse),
         cmocka_unit_test(anthropic_client_and_openai_upstream_understand_each_other),
