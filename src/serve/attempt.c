@@ -354,7 +354,8 @@ static bool retry_later(struct lr_attempt *a)
     if (!left)
         memset(a->tried, 0, sizeof a->tried); /* a single upstream is tried again */
     uint64_t span = (uint64_t)BACKOFF_MS << (a->tries - 1);
-    uint64_t wait_ms = left ? lr_rng_below(&a->rng, BACKOFF_MS / 10 + 1) : lr_rng_below(&a->rng, span) + span / 2;
+    uint64_t wait_ms = left ? lr_rng_below(&a->rng, BACKOFF_MS / 10 + 1)
+                            : lr_rng_below(&a->rng, span) + span / 2;
     if (a->retry_after_s && !left)
         wait_ms += a->retry_after_s * 1000;
     a->timer.at_ns = lr_clock_mono_ns() + wait_ms * LR_MS;

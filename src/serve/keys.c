@@ -153,8 +153,10 @@ static void draw_secret(char out[64])
 
 static bool tenant_name_ok(const char *s)
 {
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyz"
+                                  "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     size_t n = strlen(s);
-    return n > 0 && n < 64 && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == n;
+    return n > 0 && n < 64 && strspn(s, allowed) == n;
 }
 
 int lr_keys_add(const char *path, const char *tenant, uint64_t now_s, char secret[64], char id[13],
