@@ -11,8 +11,8 @@
  * A segment with little in it (BORED) is emptied even without need, or a store whose entries expire
  * would sit on dead files for ever.
  *
- * Notes go along as long as they mean something: a GONE while any other segment holds a record older
- * than it, PIN and EXPIRE while they are their entry's newest, an EPOCH while it is its space's.
+ * Notes go along as long as they mean something: a GONE or the end of a PIN while any other segment
+ * holds a record older than it, PIN and EXPIRE while they are their entry's newest, an EPOCH while it is its space's.
  *
  * And a value that expired or was evicted may hide an older one of its key in another segment: when
  * its record goes a GONE takes its place (found by the twin of tests/unit/store: seed 3 served the
@@ -90,8 +90,8 @@ static bool note_matters(struct emptying *m, const struct lr_row *row)
 {
     struct lr_store *s = m->disk->store;
     bool matters = false;
-    if (row->type == LR_RECORD_GONE)
-        return m->others < row->seq;
+    if (row->type == LR_RECORD_GONE || (row->type == LR_RECORD_PIN && !row->value))
+        return m->others < row->seq; /* there may be something for it to end */
     if (row->type == LR_RECORD_EPOCH) {
         uint16_t i;
         if (lr_space_by_id(s, &row->id, &i))

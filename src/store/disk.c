@@ -251,6 +251,8 @@ void lr_disk_close(struct lr_store *s)
     if (d->keeping)
         pthread_join(d->keeper, NULL);
     lr_pool_close(d->pool);
+    if (d->keeping && s->opts.write_back)
+        lr_index_save(s);
     lr_writer_stop(d);
     for (struct lr_segment *g = d->segments, *next; g; g = next) {
         next = g->next;

@@ -422,6 +422,9 @@ void lr_touch_locked(struct lr_store *s, struct lr_shard *sh, struct lr_entry *e
 
 static void drop_one(struct lr_store *s, struct lr_shard *sh, struct lr_entry *e)
 {
+    if (e->pin_ms && s->disk)
+        /* Or a restart would pin what is put under this id next; a failure is counted there. */
+        (void)lr_disk_note(s, LR_RECORD_PIN, &e->id, atomic_fetch_add(&s->seq, 1) + 1, 0, NULL);
     lr_leave_mem_locked(s, sh, e);
     lr_leave_disk_locked(s, sh, e);
     disown(s, sh, e);
@@ -517,7 +520,7 @@ again:
             drop_one(s, sh, e);
             goto again;
         }
-        if (e->pin_ms && (e->gone_seq > e->pin_seq || e->pin_ms <= now))
+        if (e->pin_ms && e->pin_ms <= now)
             lr_set_pin_locked(s, sh, e, 0);
     }
 }
@@ -546,6 +549,35 @@ void lr_index_sweep(struct lr_store *s, size_t buckets)
             sweep_bucket(s, sh, sh->swept % n, now);
         sh->swept %= n;
         pthread_mutex_unlock(&sh->mu);
+    }
+}
+
+/* Queues what a bucket has in memory alone. False: the queue is full, come again. */
+static bool save_bucket(struct lr_store *s, struct lr_shard *sh, size_t i)
+{
+    for (struct lr_entry *e = sh->bucket[i]; e; e = e->chain) {
+        if (!e->block || e->seg || e->queued || e->no_disk)
+            continue;
+        if (!lr_disk_has_queue_room(s, e->block->total))
+            return false;
+        lr_disk_put_locked(s, sh, e, NULL);
+    }
+    return true;
+}
+
+void lr_index_save(struct lr_store *s)
+{
+    for (unsigned k = 0; k < s->n_shards; k++) {
+        struct lr_shard *sh = &s->shards[k];
+        for (size_t i = 0; i < (size_t)1 << sh->bits;) {
+            struct lr_wait *wait;
+            pthread_mutex_lock(&sh->mu);
+            bool done = save_bucket(s, sh, i);
+            pthread_mutex_unlock(&sh->mu);
+            if (!done && (lr_disk_barrier(s, &wait) || lr_disk_wait(s, wait, LR_FOREVER)))
+                return; /* the disk fails */
+            i += done;
+        }
     }
 }
 

@@ -36,7 +36,7 @@ static struct lr_entry *disk_entry(struct lr_evict_node *n)
 /* Hands e to the writer, to leave memory when it is on disk. */
 static bool demote_locked(struct lr_store *s, struct lr_shard *sh, struct lr_entry *e)
 {
-    if (!s->disk || !lr_disk_has_queue_room(s, e->block->total) ||
+    if (!s->disk || e->no_disk || !lr_disk_has_queue_room(s, e->block->total) ||
         !lr_disk_put_locked(s, sh, e, NULL))
         return false;
     s->strategy->remove(sh->mem, &e->mem);

@@ -120,6 +120,7 @@ static int publish_locked(struct lr_store *s, struct lr_shard *sh, struct lr_ent
     lr_leave_disk_locked(s, sh, e);
     e->seq = atomic_fetch_add(&s->seq, 1) + 1;
     e->used = e->queued = false;
+    e->no_disk = flags & LR_PUT_NO_DISK;
     lr_block_ref(b);
     lr_enter_mem_locked(s, sh, e, b);
     lr_count(s, LR_STORE_PUTS);

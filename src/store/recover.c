@@ -178,8 +178,6 @@ static int take_object(struct filling *f, struct lr_shard *sh, struct lr_entry *
                        const struct lr_row *row)
 {
     struct lr_store *s = f->disk->store;
-    if (row->seq < f->seg->min_seq)
-        f->seg->min_seq = row->seq;
     if (e->seg && e->seq >= row->seq)
         return 0;
     uint64_t noted = e->expires_ms;
@@ -230,7 +228,8 @@ static int take_row(void *arg, const struct lr_row *row)
         f->max_seq = row->seq;
     if (!f->seg->footed)
         (void)lr_row_add(&f->rows, row); /* rows.rc keeps the failure: then no footer */
-    f->seg->notes += row->type != LR_RECORD_OBJECT;
+    if (row->seq < f->seg->min_seq)
+        f->seg->min_seq = row->seq;
     if (row->type == LR_RECORD_EPOCH)
         return take_epoch(s, row);
     struct lr_shard *sh = lr_shard_of(s, &row->id);

@@ -189,6 +189,7 @@ struct lr_entry {
     bool leaving; /* memory is waiting for the writer to let it go */
     bool queued;  /* the writer has it */
     bool used;    /* read since its tenant's hand passed */
+    bool no_disk; /* memory only, as its put said */
     float cost;
     uint32_t name_n;
     char *name;                     /* opaque: the client's key; owned */
@@ -291,6 +292,8 @@ void lr_leave_mem_locked(struct lr_store *, struct lr_shard *, struct lr_entry *
 void lr_enter_disk_locked(struct lr_store *, struct lr_shard *, struct lr_entry *,
                           struct lr_segment *, uint64_t off);
 void lr_leave_disk_locked(struct lr_store *, struct lr_shard *, struct lr_entry *);
+/* At the end: what is in memory alone goes to the writer, waiting for room in its queue. */
+void lr_index_save(struct lr_store *);
 /* Out of all tiers and the table, its pair's other half too. e is gone. */
 void lr_drop_locked(struct lr_store *, struct lr_shard *, struct lr_entry *);
 /* Drops e if it is in no tier and nothing is on its way. */
@@ -333,8 +336,7 @@ struct lr_segment {
     atomic_uint refs;       /* the list's, and one a load or walk */
     _Atomic uint64_t live;  /* bytes of records that entries point to: above 0 it stays listed */
     uint64_t size;          /* bytes of the file; the writer's until sealed */
-    uint64_t min_seq;       /* of its objects */
-    uint64_t notes;         /* records that are no objects */
+    uint64_t min_seq;       /* of its records, notes included */
     bool sealed;            /* nothing more is written */
     bool footed;            /* with a footer */
     unsigned rest;          /* rounds in which compaction leaves it alone */

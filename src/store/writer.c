@@ -353,15 +353,12 @@ static void landed(struct writer *w, struct lr_item *it)
         lr_count(d->store, LR_STORE_DISK_ERRORS); /* rows.rc: no footer, found by scan */
     }
     lr_count(d->store, LR_STORE_DISK_WRITES);
-    if (image) {
-        pthread_mutex_lock(&d->mu);
-        if (it->r.seq < w->active->min_seq)
-            w->active->min_seq = it->r.seq;
-        pthread_mutex_unlock(&d->mu);
+    pthread_mutex_lock(&d->mu);
+    if (it->r.seq < w->active->min_seq)
+        w->active->min_seq = it->r.seq;
+    pthread_mutex_unlock(&d->mu);
+    if (image)
         tell_index(w, it);
-    } else {
-        w->active->notes++;
-    }
     if (!it->wait) {
         end_item(d, it, 0);
         return;
