@@ -436,6 +436,7 @@ static void read_options(int argc, char **argv)
 int main(int argc, char **argv)
 {
     read_options(argc, argv);
+    need(setvbuf(stdout, NULL, _IOLBF, 0) ? LR_EIO : 0, "output");
     need(lr_vec_hall_open(&hall), "hall");
     need(lr_vec_reader_open(hall, &reader), "reader");
     need(lr_vec_arena_open(hall, SIZE_MAX / 2, &arena), "arena");

@@ -352,6 +352,7 @@ static int read_vectors(struct lr_vec *v, struct source *s, const struct header 
     lr_free(record);
     LR_TRY(rc);
     LR_TRY(at_end(s));
+    LR_TRY(vec_reader_room(v->arena->own, v->cap)); /* deletes tidy, and cannot fail */
     if (!(h->flags & FLAG_GRAPH))
         return 0;
     LR_TRY(check_upper(v, h->count));

@@ -81,6 +81,10 @@ void lr_vec_arena_close(struct lr_vec_arena *a);
 
 struct lr_vec;
 
+/* Memory, in bytes a vector of dimension d (rounded up to 64, for f32 to 16): 4 d, d or 1.5 d, 20
+ * for its mark and id, 6 to 12 for the map, and in a graph 8 m for links and about 8 more; up to an
+ * eighth besides is spare. Room is taken for 64 at a time: the smallest index of 256 bytes a vector
+ * has 18 KiB. */
 struct lr_vec_opts {
     unsigned dim; /* 1..LR_VEC_DIM_MAX */
     enum lr_vec_type type;
