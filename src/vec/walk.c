@@ -26,13 +26,16 @@
  * `floor` similar need not rank the unsimilar. A walk at level 0 gives up when the best open vector
  * is below the floor and PATIENCE steps in a row (a step: one vector's links followed) brought
  * neither a vector above the floor nor a new best. It is a guess: a good one may hide behind a
- * ridge of worse ones. What it costs and saves is what the "floor" lines of bench/vec.c say.
+ * ridge of worse ones. Measured ("floor" lines of bench/vec.c, 100,000 vectors, I12, ef 64):
+ * patience by what a miss compares (1374 without a floor) and what is found of the 7116 answers
+ * above 0.75: 4: 411, 96.4 %; 8: 505, 99.2 %; 16: 673, all; 32: 999, all. Of the 10,000 above
+ * 0.6: 97.3, 99.1, 99.9, 99.9 %.
  */
 #include "vec/vec_int.h"
 
 #include <math.h>
 
-enum { UPPER = 8, PATIENCE = 8 };
+enum { UPPER = 8, PATIENCE = 16 };
 
 /* ---- Pool -------------------------------------------------------------------------------------*/
 
