@@ -82,6 +82,19 @@ static int ids_of(const struct lr_engine_template *t, const struct lr_nn_tok *to
     return lr_engine_template_render(t, tok, r, ids, err);
 }
 
+/* U+2581 as three blanks. */
+static void blanks(struct lr_buf *b)
+{
+    for (size_t i = 0; i + 2 < b->len; i++)
+        if (memcmp(b->p + i, "\xE2\x96\x81", 3) == 0)
+            memcpy(b->p + i, "   ", 3);
+    size_t n = 0;
+    for (size_t i = 0; i < b->len; i++) /* runs of blanks as one */
+        if (b->p[i] != ' ' || !n || b->p[n - 1] != ' ')
+            b->p[n++] = b->p[i];
+    b->len = n;
+}
+
 static void ids_spell_the_text(void **state)
 {
     struct lr_arena a;
@@ -105,6 +118,8 @@ static void ids_spell_the_text(void **state)
         for (size_t i = 0; i < ids.n; i++)
             assert_int_equal(lr_nn_decoder_add(&d, ids.id[i], &got), 0);
         assert_int_equal(lr_nn_decoder_end(&d, &got), 0);
+        blanks(&want); /* SPM cannot tell them apart */
+        blanks(&got);
         if (!lr_str_eq(lr_buf_str(&got), lr_buf_str(&want)))
             fail_msg("%.*s", LR_FMT(lr_json_get(c, "name")->text));
         lr_nn_ids_free(&ids);
