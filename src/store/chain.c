@@ -77,6 +77,11 @@ void lr_chain_tokens(const uint32_t *tokens, size_t n, struct lr_digest *out)
 
 /* ---- ids ---- */
 
+void lr_digest_text(struct lr_blake3 *h, struct lr_str s)
+{
+    lr_blake3_add_str(h, s.n ? s : LR_STR("")); /* an absent text may be {NULL, 0} */
+}
+
 static void finish(struct lr_blake3 *h, enum lr_role role, struct lr_digest *out)
 {
     lr_blake3_out(h, out->b, sizeof out->b);
@@ -88,8 +93,8 @@ void lr_store_id_content(const struct lr_object *o, struct lr_digest *out)
     struct lr_blake3 h;
     lr_blake3_init_derive(&h, "larder 2026 content id v1");
     lr_blake3_add_u64(&h, o->tenant);
-    lr_blake3_add_str(&h, o->model);
-    lr_blake3_add_str(&h, o->layout.engine);
+    lr_digest_text(&h, o->model);
+    lr_digest_text(&h, o->layout.engine);
     lr_blake3_add_u64(&h, o->layout.format);
     lr_blake3_add_u64(&h, o->layout.dtype);
     lr_blake3_add_u64(&h, o->layout.n_dims);
@@ -99,7 +104,7 @@ void lr_store_id_content(const struct lr_object *o, struct lr_digest *out)
     lr_blake3_add_u64(&h, o->layout.version);
     lr_blake3_add_u64(&h, o->repr);
     lr_blake3_add_u64(&h, o->phase);
-    lr_blake3_add_str(&h, o->policy);
+    lr_digest_text(&h, o->policy);
     lr_blake3_add_u64(&h, o->variant);
     lr_blake3_add(&h, o->key.b, sizeof o->key.b);
     finish(&h, LR_ROLE_NONE, out);
@@ -132,9 +137,9 @@ void lr_store_id_opaque(uint64_t tenant, struct lr_str space, struct lr_str name
     struct lr_blake3 h;
     lr_blake3_init_derive(&h, "larder 2026 opaque id v1");
     lr_blake3_add_u64(&h, tenant);
-    lr_blake3_add_str(&h, space);
+    lr_digest_text(&h, space);
     lr_blake3_add_u64(&h, role != LR_ROLE_NONE); /* "a@b@c@" alone is not the stem of a pair */
-    lr_blake3_add_str(&h, name);
+    lr_digest_text(&h, name);
     finish(&h, role, out);
 }
 

@@ -65,7 +65,7 @@ void lr_space_id(uint64_t tenant, struct lr_str name, struct lr_digest *out)
     struct lr_blake3 h;
     lr_blake3_init_derive(&h, "larder 2026 space id v1");
     lr_blake3_add_u64(&h, tenant);
-    lr_blake3_add_str(&h, name);
+    lr_digest_text(&h, name);
     lr_blake3_out(&h, out->b, sizeof out->b);
 }
 

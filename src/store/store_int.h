@@ -47,6 +47,11 @@ static inline uint64_t lr_round_up(uint64_t n, uint64_t to)
 /* Puts the sums of payload's parts, and those over them, into an encoded header of n bytes. */
 void lr_object_seal(uint8_t *head, size_t n, const uint8_t *payload);
 
+/* ---- chain.c ---- */
+
+/* Framed, as lr_blake3_add_str. */
+void lr_digest_text(struct lr_blake3 *h, struct lr_str s);
+
 /* ---- limits.c ---- */
 
 /* Bytes of memory this process may use, 0 when nothing says so. root: "" (tests: a directory). */

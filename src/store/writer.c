@@ -142,6 +142,7 @@ bool lr_disk_put_locked(struct lr_store *s, struct lr_shard *sh, struct lr_entry
     (void)sh;
     struct lr_disk *d = s->disk;
     struct lr_item *it = new_item(wait);
+    struct lr_wait *w = it ? it->wait : NULL; /* once queued, the item is the writer's */
     enum lr_store_count why = it ? LR_STORE_DISK_DROP_FULL : LR_STORE_DISK_DROP_ERROR;
     bool in = false;
     if (it) {
@@ -163,7 +164,7 @@ bool lr_disk_put_locked(struct lr_store *s, struct lr_shard *sh, struct lr_entry
     e->queued = in;
     if (in) {
         if (wait)
-            *wait = it->wait;
+            *wait = w;
         return true;
     }
     lr_count(s, why);
@@ -182,6 +183,7 @@ int lr_disk_note(struct lr_store *s, enum lr_record_type type, const struct lr_d
     struct lr_disk *d = s->disk;
     struct lr_item *it = new_item(wait);
     LR_FAIL_IF(!it, LR_ENOMEM);
+    struct lr_wait *w = it->wait; /* once queued, the item is the writer's */
     it->r = (struct lr_record){
         .type = type, .total = LR_RECORD_NOTE, .seq = seq, .id = *id, .value = value};
     it->forced = true;
@@ -197,7 +199,7 @@ int lr_disk_note(struct lr_store *s, enum lr_record_type type, const struct lr_d
         return LR_EBUSY;
     }
     if (wait)
-        *wait = it->wait;
+        *wait = w;
     return 0;
 }
 
