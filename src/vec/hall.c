@@ -81,15 +81,9 @@ bool vec_passed(struct lr_vec_hall *h, uint64_t tag)
 
 /* ---- Readers ----------------------------------------------------------------------------------*/
 
-static void *take64(size_t n)
-{
-    /* 64 for alignment and 64 so that nothing shares the last line. */
-    return lr_calloc(1, n + 128);
-}
-
 int vec_reader_new(struct lr_vec_hall *h, struct lr_vec_reader **out)
 {
-    struct lr_vec_reader *r = take64(sizeof *r);
+    struct lr_vec_reader *r = lr_new(struct lr_vec_reader);
     LR_FAIL_IF(!r, LR_ENOMEM);
     r->hall = h;
     r->pool.e = lr_alloc(VEC_POOL * sizeof *r->pool.e);

@@ -82,7 +82,9 @@ struct pool {
 struct lr_vec_reader {
     struct lr_vec_hall *hall;
     struct lr_vec_reader *next;
-    _Atomic uint64_t at; /* epoch it entered in; 0 = outside. On a line of its own. */
+    char before[64];     /* the writer looks at the next word: it shares a line with nothing */
+    _Atomic uint64_t at; /* epoch it entered in; 0 = outside */
+    char behind[64];
     unsigned depth;
     struct pool pool;
     uint64_t *seen; /* a bit a slot, clear between walks */
@@ -94,7 +96,6 @@ struct lr_vec_reader {
     int8_t *q8;
     int32_t bias;
     float scale;
-    char pad[64];
 };
 
 /* A retirement: what was unlinked before this call is unreachable for readers who enter after it.
