@@ -18,6 +18,11 @@
  * token) the same bits in every company, norms and activations work on one row, attention has fixed
  * cuts (attn.c). Hence batched = alone and chunked = whole, with no special path for either.
  *
+ * Measured (135M shape, one Zen 5 core, CPU time beside other work): prefill 800 tokens/s whatever the
+ * type, of which 72 % are products and 13 % attention at 1,024 rows; decoding 63 tokens/s in F32, 105 in
+ * Q8_0, 90 % of it products. A layer has eight meetings: on a machine whose cores are taken by others,
+ * several threads decode far slower than one, for each meeting waits for who was put aside.
+ *
  * Rows are appended to all layers before the first one runs (so that no later layer can fail for want
  * of room), and filled layer by layer: the new rows of a table are its last n, whatever a policy evicted
  * from it before. When a tap's callback fails or the file was damaged the new rows are dropped again.

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * engine/rows_save.c - a sequence's rows as bytes, and back, bit for bit.
+ * engine/rows_save.c - a sequence's rows as bytes, and back, bit for bit
+ * (docs/formats/rows.md).
  *
  *   0   magic "LRROWS\0\1"
  *   8   u32 layers, KV heads, head dimension, length (next position)
