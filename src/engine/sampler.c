@@ -169,6 +169,7 @@ static size_t rank(const float *logit, uint32_t n_vocab, size_t n, uint32_t *idx
     for (size_t i = 0; i < k; i++)
         if (logit[idx[i]] > -INFINITY)
             out[m++] = (struct ranked){logit[idx[i]], idx[i]};
+    /* cppcheck-suppress uninitvar ; the first m were written above */
     qsort(out, m, sizeof *out, by_logit);
     return m;
 }

@@ -118,7 +118,15 @@ const struct lr_opt_category *lr_conf_category(const struct lr_conf *, struct lr
 
 /* ---- records of requests (trace.c) ---- */
 
-enum lr_room { LR_ROOM_PARSE, LR_ROOM_KEY, LR_ROOM_ANSWER, LR_ROOM_ROUTE, LR_ROOM_RUN, LR_ROOM_SEND, LR_ROOM_N };
+enum lr_room {
+    LR_ROOM_PARSE,
+    LR_ROOM_KEY,
+    LR_ROOM_ANSWER,
+    LR_ROOM_ROUTE,
+    LR_ROOM_RUN,
+    LR_ROOM_SEND,
+    LR_ROOM_N
+};
 enum lr_outcome { LR_OUT_HIT, LR_OUT_MISS, LR_OUT_BYPASS, LR_OUT_STALE, LR_OUT_COALESCED, LR_OUT_ERROR };
 const char *lr_outcome_name(enum lr_outcome);
 const char *lr_room_name(enum lr_room);

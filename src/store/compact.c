@@ -12,7 +12,8 @@
  * would sit on dead files for ever.
  *
  * Notes go along as long as they mean something: a GONE or the end of a PIN while any other segment
- * holds a record older than it, PIN and EXPIRE while they are their entry's newest, an EPOCH while it is its space's.
+ * holds a record older than it, PIN and EXPIRE while they are their entry's newest,
+ * an EPOCH while it is its space's.
  *
  * And a value that expired or was evicted may hide an older one of its key in another segment: when
  * its record goes a GONE takes its place (found by the twin of tests/unit/store: seed 3 served the

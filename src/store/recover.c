@@ -250,7 +250,7 @@ static int read_head(struct lr_disk *d, struct lr_segment *g)
     void *base;
     uint8_t *p = lr_pages(LR_SEGMENT_HEAD, &base);
     LR_FAIL_IF(!p, LR_ENOMEM);
-    struct lr_segment_info info;
+    struct lr_segment_info info = {0};
     int rc = d->vfs->size(g->file, &g->size);
     if (!rc)
         rc = d->vfs->pread(g->file, p, LR_SEGMENT_HEAD, 0);
