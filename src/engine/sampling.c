@@ -51,7 +51,7 @@ static int read_bias(struct lr_arena *a, const struct lr_json *v, uint32_t n_voc
     if (!lr_json_is(v, LR_JSON_OBJECT) || v->n > LR_ENGINE_BIAS_MAX)
         return lr_err_set(err, LR_EINVAL, "logit_bias", "expected an object of at most %u members",
                           LR_ENGINE_BIAS_MAX);
-    struct lr_engine_bias *bias = lr_arena_array(a, struct lr_engine_bias, v->n + 1);
+    struct lr_engine_bias *bias = lr_arena_array(a, struct lr_engine_bias, (size_t)v->n + 1);
     LR_FAIL_IF(!bias, LR_ENOMEM);
     for (const struct lr_json *m = v->child; m; m = m->next) {
         uint64_t id;
