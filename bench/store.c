@@ -6,7 +6,7 @@
  *   copy      pin + verify + copy of whole values out of memory, against memcpy of the same bytes
  *   disk      values loaded from disk one after the other, against plain sequential direct reads
  *             of a file of the same size with the same request size
- *   recover   start of a store whose segments all have footers, and of one that must be scanned
+ *   recover   start of a store whose segments all have footers
  *
  * Each is run ROUNDS times, interleaved with what it is compared to; median, least and most.
  */

@@ -211,7 +211,7 @@ struct lr_draft; /* room for an object that is being written */
 struct lr_vfs;   /* files, as the disk tier sees them (store/vfs.h is the module's own) */
 
 struct lr_store_opts {
-    uint64_t mem_max;       /* bytes of the memory tier, all included but ~100 B of heap an entry;
+    uint64_t mem_max;       /* bytes of the memory tier, all included but some 400 B of heap an entry;
                                0: a quarter of what the container or machine has */
     const char *dir;        /* of the segments; NULL: no disk tier */
     uint64_t disk_max;      /* bytes of segment files; 0: a quarter of the file system, <= 64 GiB */
@@ -234,7 +234,8 @@ struct lr_store_opts {
  * an error, told in *err (may be NULL); damage inside it is not. LR_EBUSY: another process has it.
  */
 int lr_store_open(struct lr_store **out, const struct lr_store_opts *, struct lr_err *err);
-/* Writes what is queued, syncs, seals, stops. All views and drafts must have been given back. */
+/* Writes what is queued (and, when writing back, what memory alone has), syncs, seals, stops. All
+ * views and drafts must have been given back. */
 void lr_store_close(struct lr_store *);
 
 enum lr_put_flags {
@@ -254,7 +255,9 @@ struct lr_piece {
  * `layered`; else blocks of LR_OBJECT_BLOCK. o->id must be set; o->n_parts is ignored.
  *   content: kept as it is when the same id is already here, sound, and of no lower fidelity
  *            (LR_EEXIST: nothing was done, and nothing is wrong);
- *   opaque:  replaces, at once. */
+ *   opaque:  replaces, at once.
+ * A put that is refused (LR_EOVER, LR_ENOMEM) leaves what was there: a door that must say yes deletes
+ * that. */
 int lr_store_put(struct lr_store *, const struct lr_object *o, const struct lr_piece *pieces,
                  size_t n, bool layered, unsigned flags, uint64_t deadline);
 /* The same without a copy: room for o->payload bytes, at a 64-byte boundary (4096 from 64 KiB on),
@@ -344,7 +347,7 @@ int lr_store_entry(struct lr_store *, const struct lr_digest *id, struct lr_stor
 uint64_t lr_store_scan(struct lr_store *, uint64_t cursor,
                        void (*fn)(void *arg, const struct lr_store_entry *), void *arg);
 
-/* Waits until everything put before is on disk or dropped. */
+/* Waits until everything put before is on disk or dropped. LR_EIO, LR_ENOSPC: the disk failed. */
 int lr_store_sync(struct lr_store *, uint64_t deadline);
 
 #define LR_STORE_COUNTS(X)                                                                         \
