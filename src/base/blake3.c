@@ -313,6 +313,8 @@ void lr_blake3_add(struct lr_blake3 *h, const void *in, size_t n)
 {
     const uint8_t *p = in;
     size_t have = chunk_len(h);
+    if (!n)
+        return; /* in may be NULL */
     if (have) {
         size_t k = LR_BLAKE3_CHUNK - have < n ? LR_BLAKE3_CHUNK - have : n;
         chunk_add(h, p, k);
