@@ -288,7 +288,7 @@ static enum lr_step send_stream(struct lr_req *r)
     set_lines(r, &h);
     set_proof(r, &h);
     count_status(r, r->head_status);
-    r->replied = r->streaming = true;
+    r->replied = true;
     lr_conn_stream(r->conn, r->head_status, h.v, h.n, pull);
     return LR_STEP_WAIT;
 }

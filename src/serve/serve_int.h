@@ -303,7 +303,7 @@ struct lr_req {
     struct lr_buf events;
     int head_status;
     struct lr_str head_lines;
-    bool first_sent, replied, ended, streaming;
+    bool first_sent, replied, ended;
     struct lr_usage usage;
 
     /* the operator's door */
@@ -314,7 +314,6 @@ struct lr_req {
     const char *err_code; /* static */
     struct lr_err err;
     unsigned retry_after_s;
-    bool close_proof;
 };
 
 /* pipeline.c */
