@@ -46,16 +46,18 @@ struct lr_chat_choice {
 
 struct in {
     struct lr_chat_dec *s;
-    struct lr_arena *a;
-    lr_event_fn fn;
-    void *ctx;
-    struct lr_err *err;
+    const struct lr_emit *e;
     uint16_t i; /* the choice at hand */
 };
 
 static int bad(const struct in *in, const char *what)
 {
-    return lr_err_set(in->err, LR_EPARSE, "answer", "choice %u: %s", in->i, what);
+    return lr_err_set(in->e->err, LR_EPARSE, "answer", "choice %u: %s", in->i, what);
+}
+
+static bool of_completion(const struct in *in)
+{
+    return in->e->dialect == LR_DIALECT_COMPLETION;
 }
 
 static struct lr_chat_choice *choice(const struct in *in)
@@ -70,7 +72,7 @@ static int send(const struct in *in, enum lr_event_type type, unsigned sub, stru
     struct lr_event ev = {.type = type, .sub = (uint8_t)sub, .choice = in->i, .a = a, .b = b};
     if (c && c->parts)
         ev.part = (uint16_t)(c->parts - 1);
-    return in->fn(in->ctx, &ev);
+    return lr_emit(in->e, ev);
 }
 
 /* ---- extras --------------------------------------------------------------------------------- */
@@ -97,48 +99,49 @@ static int send_extra(const struct in *in, enum lr_extra_scope scope, struct lr_
                       struct lr_str raw)
 {
     bool whole = scope == LR_SCOPE_TOP || scope == LR_SCOPE_USAGE || scope == LR_SCOPE_EVENT;
-    struct lr_event ev = {.type = LR_EV_EXTRA,
-                          .sub = (uint8_t)scope,
-                          .dialect = in->s->completion ? LR_DIALECT_COMPLETION : LR_DIALECT_CHAT,
-                          .a = name};
+    struct lr_event ev = {.type = LR_EV_EXTRA, .sub = (uint8_t)scope, .a = name};
     if (!whole)
         ev.choice = in->i;
     if (scope == LR_SCOPE_PART)
         ev.part = (uint16_t)(choice(in)->parts - 1);
-    LR_TRY(lr_json_tight(in->a, raw, &ev.b));
+    LR_TRY(lr_json_tight(in->e->a, raw, &ev.b));
     bool state = scope == LR_SCOPE_TOP || scope == LR_SCOPE_USAGE || scope == LR_SCOPE_CHOICE;
     bool piece = scope == LR_SCOPE_CHOICE && raw.p[0] == '[';
     if (state && repeated(in->s, (uint64_t)scope << 16 | ev.choice, name, ev.b) && !piece)
         return 0;
-    return in->fn(in->ctx, &ev);
+    return lr_emit(in->e, ev);
 }
 
-/* Members of o other than those in `known` (NULL-terminated). */
+/* Members of o outside `known` (a NULL-ended list). */
 static int send_rest(const struct in *in, const struct lr_json *o, const char *const *known,
                      enum lr_extra_scope scope)
 {
-    for (const struct lr_json *m = o->child; m; m = m->next) {
-        bool mine = false;
-        for (size_t i = 0; known[i] && !mine; i++)
-            mine = lr_str_is(m->key, known[i]);
-        if (!mine)
+    for (const struct lr_json *m = o->child; m; m = m->next)
+        if (!lr_listed(m->key, known))
             LR_TRY(send_extra(in, scope, m->key, m->raw));
-    }
     return 0;
 }
 
-/* The same with a name of the form "<prefix>.<name>". */
-static int send_dotted(const struct in *in, const char *prefix, const struct lr_json *m,
+/* The name "<prefix>.<name>". */
+static int dotted(struct lr_arena *a, struct lr_str prefix, struct lr_str name, struct lr_str *out)
+{
+    size_t n = prefix.n + 1 + name.n;
+    char *p = lr_arena_alloc(a, n + 1, 1);
+    LR_FAIL_IF(!p, LR_ENOMEM);
+    memcpy(p, prefix.p, prefix.n);
+    p[prefix.n] = '.';
+    if (name.n)
+        memcpy(p + prefix.n + 1, name.p, name.n);
+    *out = lr_str(p, n);
+    return 0;
+}
+
+static int send_dotted(const struct in *in, struct lr_str prefix, const struct lr_json *m,
                        enum lr_extra_scope scope)
 {
-    size_t n = strlen(prefix);
-    char *name = lr_arena_alloc(in->a, n + 1 + m->key.n + 1, 1);
-    LR_FAIL_IF(!name, LR_ENOMEM);
-    memcpy(name, prefix, n);
-    name[n] = '.';
-    if (m->key.n)
-        memcpy(name + n + 1, m->key.p, m->key.n);
-    return send_extra(in, scope, lr_str(name, n + 1 + m->key.n), m->raw);
+    struct lr_str name;
+    LR_TRY(dotted(in->e->a, prefix, m->key, &name));
+    return send_extra(in, scope, name, m->raw);
 }
 
 /* ---- parts ---------------------------------------------------------------------------------- */
@@ -152,11 +155,10 @@ static int close_part(const struct in *in)
         LR_TRY(lr_buf_addz(&c->custom, "\"}}"));
         struct lr_event ev = {.type = LR_EV_PART,
                               .sub = LR_PART_OTHER,
-                              .dialect = LR_DIALECT_CHAT,
                               .choice = in->i,
                               .part = (uint16_t)(c->parts - 1),
                               .b = lr_buf_str(&c->custom)};
-        LR_TRY(in->fn(in->ctx, &ev));
+        LR_TRY(lr_emit(in->e, ev));
         lr_buf_reset(&c->custom);
     }
     c->open = 0;
@@ -197,11 +199,10 @@ static int send_other(const struct in *in, struct lr_str raw)
     LR_TRY(begin_part(in, LR_PART_OTHER));
     struct lr_event ev = {.type = LR_EV_PART,
                           .sub = LR_PART_OTHER,
-                          .dialect = LR_DIALECT_CHAT,
                           .choice = in->i,
                           .part = (uint16_t)(choice(in)->parts - 1)};
-    LR_TRY(lr_json_tight(in->a, raw, &ev.b));
-    LR_TRY(in->fn(in->ctx, &ev));
+    LR_TRY(lr_json_tight(in->e->a, raw, &ev.b));
+    LR_TRY(lr_emit(in->e, ev));
     return close_part(in);
 }
 
@@ -259,10 +260,11 @@ static int begin_call(const struct in *in, bool custom, int64_t index, struct lr
 static int call_extras(const struct in *in, const struct lr_json *v, const struct lr_json *f)
 {
     static const char *const known[] = {"index", "id", "type", "function", NULL};
+    static const char *const known_in[] = {"name", "arguments", NULL};
     LR_TRY(send_rest(in, v, known, LR_SCOPE_PART));
-    for (const struct lr_json *m = lr_json_is(f, LR_JSON_OBJECT) ? f->child : NULL; m; m = m->next)
-        if (!lr_str_is(m->key, "name") && !lr_str_is(m->key, "arguments"))
-            LR_TRY(send_dotted(in, "function", m, LR_SCOPE_PART));
+    for (const struct lr_json *m = lr_members_of(f); m; m = m->next)
+        if (!lr_listed(m->key, known_in))
+            LR_TRY(send_dotted(in, LR_STR("function"), m, LR_SCOPE_PART));
     return 0;
 }
 
@@ -274,13 +276,10 @@ static int read_call(const struct in *in, const struct lr_json *v, bool whole)
     struct lr_chat_choice *c = choice(in);
     uint64_t n;
     int64_t index = lr_json_u64(lr_json_get(v, "index"), &n) && n < INT64_MAX ? (int64_t)n : -1;
-    struct lr_str id = {0}, name = {0}, text = {0};
     const struct lr_json *f = lr_json_get(v, "function"), *x = lr_json_get(v, "custom");
     bool custom = lr_json_is(x, LR_JSON_OBJECT);
-    /* Absent ones stay empty. */
-    (void)lr_json_text(lr_json_get(v, "id"), &id);
-    (void)lr_json_text(lr_json_get(custom ? x : f, "name"), &name);
-    (void)lr_json_text(lr_json_get(custom ? x : f, custom ? "input" : "arguments"), &text);
+    struct lr_str id = lr_text_of(v, "id"), name = lr_text_of(custom ? x : f, "name");
+    struct lr_str text = lr_text_of(custom ? x : f, custom ? "input" : "arguments");
     if (whole && custom)
         return send_other(in, v->raw);
     if (whole || !goes_on(c, index, id))
@@ -299,14 +298,12 @@ static int read_call(const struct in *in, const struct lr_json *v, bool whole)
  */
 static int read_reasoning(const struct in *in, const struct lr_json *m)
 {
-    struct lr_str one = {0}, two = {0};
-    const struct lr_json *second = lr_json_get(m, "reasoning");
-    (void)lr_json_text(lr_json_get(m, "reasoning_content"), &one); /* absent: empty */
-    (void)lr_json_text(second, &two);
+    struct lr_str one = lr_text_of(m, "reasoning_content"), two = lr_text_of(m, "reasoning");
     if (!one.n)
         return send_text(in, LR_PART_REASONING, two, LR_STR("reasoning"));
     if (two.n && !lr_str_eq(one, two))
-        LR_TRY(send_extra(in, LR_SCOPE_MESSAGE, LR_STR("reasoning"), second->raw));
+        LR_TRY(send_extra(in, LR_SCOPE_MESSAGE, LR_STR("reasoning"),
+                          lr_json_get(m, "reasoning")->raw));
     return send_text(in, LR_PART_REASONING, one,
                      lr_str_eq(one, two) ? LR_STR("both") : (struct lr_str){0});
 }
@@ -317,9 +314,9 @@ static int read_content(const struct in *in, const struct lr_json *v)
     if (lr_json_is(v, LR_JSON_STRING))
         return send_text(in, LR_PART_TEXT, v->text, (struct lr_str){0});
     for (const struct lr_json *p = lr_json_is(v, LR_JSON_ARRAY) ? v->child : NULL; p; p = p->next) {
-        struct lr_str type = {0}, text = {0};
-        (void)lr_json_text(lr_json_get(p, "type"), &type); /* absent: empty */
-        if (lr_str_is(type, "text") && lr_json_text(lr_json_get(p, "text"), &text) && p->n == 2)
+        struct lr_str text = {0};
+        if (lr_str_is(lr_text_of(p, "type"), "text") &&
+            lr_json_text(lr_json_get(p, "text"), &text) && p->n == 2)
             LR_TRY(send_text(in, LR_PART_TEXT, text, (struct lr_str){0}));
         else
             LR_TRY(send_other(in, p->raw));
@@ -330,16 +327,12 @@ static int read_content(const struct in *in, const struct lr_json *v)
 /* Is the member one of Chat's, of a type that the readers below take? */
 static bool message_known(const struct lr_json *m)
 {
-    static const char *const texts[] = {"refusal", "reasoning_content", "reasoning"};
-    if (m->type == LR_JSON_NULL || m->type == LR_JSON_STRING) {
-        if (lr_str_is(m->key, "role") || lr_str_is(m->key, "content"))
-            return true;
-        for (size_t i = 0; i < LR_COUNT(texts); i++)
-            if (lr_str_is(m->key, texts[i]))
-                return true;
-    }
-    bool list = m->type == LR_JSON_ARRAY || m->type == LR_JSON_NULL;
-    return list && (lr_str_is(m->key, "content") || lr_str_is(m->key, "tool_calls"));
+    static const char *const texts[] = {"role",      "content", "refusal", "reasoning_content",
+                                        "reasoning", NULL};
+    static const char *const lists[] = {"content", "tool_calls", NULL};
+    if ((m->type == LR_JSON_NULL || m->type == LR_JSON_STRING) && lr_listed(m->key, texts))
+        return true;
+    return (m->type == LR_JSON_NULL || m->type == LR_JSON_ARRAY) && lr_listed(m->key, lists);
 }
 
 static int read_message(const struct in *in, const struct lr_json *m, bool whole)
@@ -347,14 +340,10 @@ static int read_message(const struct in *in, const struct lr_json *m, bool whole
     for (const struct lr_json *x = m->child; x; x = x->next)
         if (!message_known(x))
             LR_TRY(send_extra(in, LR_SCOPE_MESSAGE, x->key, x->raw));
-    struct lr_str refusal = {0};
-    (void)lr_json_text(lr_json_get(m, "refusal"), &refusal); /* absent: empty */
     LR_TRY(read_reasoning(in, m));
     LR_TRY(read_content(in, lr_json_get(m, "content")));
-    LR_TRY(send_text(in, LR_PART_REFUSAL, refusal, (struct lr_str){0}));
-    const struct lr_json *calls = lr_json_get(m, "tool_calls");
-    for (const struct lr_json *c = lr_json_is(calls, LR_JSON_ARRAY) ? calls->child : NULL; c;
-         c = c->next)
+    LR_TRY(send_text(in, LR_PART_REFUSAL, lr_text_of(m, "refusal"), (struct lr_str){0}));
+    for (const struct lr_json *c = lr_first_of(m, "tool_calls"); c; c = c->next)
         LR_TRY(read_call(in, c, whole));
     return 0;
 }
@@ -362,21 +351,21 @@ static int read_message(const struct in *in, const struct lr_json *m, bool whole
 static int send_logprobs(const struct in *in, struct lr_str raw, unsigned sub)
 {
     struct lr_str tight;
-    LR_TRY(lr_json_tight(in->a, raw, &tight));
+    LR_TRY(lr_json_tight(in->e->a, raw, &tight));
     struct lr_event ev = {.type = LR_EV_LOGPROBS, .sub = (uint8_t)sub, .choice = in->i, .a = tight};
-    return in->fn(in->ctx, &ev);
+    return lr_emit(in->e, ev);
 }
 
 static int read_logprobs(const struct in *in, const struct lr_json *v)
 {
     if (!lr_json_is(v, LR_JSON_OBJECT))
         return 0;
-    if (in->s->completion)
+    if (of_completion(in))
         return send_logprobs(in, v->raw, 0);
     for (const struct lr_json *m = v->child; m; m = m->next) {
         bool list = m->type == LR_JSON_ARRAY, refusal = lr_str_is(m->key, "refusal");
         if (!refusal && !lr_str_is(m->key, "content"))
-            LR_TRY(send_dotted(in, "logprobs", m, LR_SCOPE_CHOICE));
+            LR_TRY(send_dotted(in, LR_STR("logprobs"), m, LR_SCOPE_CHOICE));
         else if (list && m->n)
             LR_TRY(send_logprobs(in, m->raw, refusal));
     }
@@ -393,8 +382,8 @@ static int read_finish(const struct in *in, const struct lr_json *v)
                 {"tool_calls", LR_FINISH_TOOL},
                 {"content_filter", LR_FINISH_FILTER}};
     struct lr_chat_choice *c = choice(in);
-    struct lr_str reason = {0}, stop = {0};
-    if (!lr_json_text(lr_json_get(v, "finish_reason"), &reason) || !reason.n || c->finished)
+    struct lr_str reason = lr_text_of(v, "finish_reason"), stop = lr_text_of(v, "stop_reason");
+    if (!reason.n || c->finished)
         return 0;
     LR_TRY(close_part(in));
     c->finished = true;
@@ -402,16 +391,14 @@ static int read_finish(const struct in *in, const struct lr_json *v)
     for (size_t i = 0; i < LR_COUNT(rows); i++)
         if (lr_str_is(reason, rows[i].name))
             ev.sub = (uint8_t)rows[i].finish;
-    if (ev.sub == LR_FINISH_OTHER) {
+    if (ev.sub == LR_FINISH_OTHER)
         ev.b = reason;
-        ev.dialect = in->s->completion ? LR_DIALECT_COMPLETION : LR_DIALECT_CHAT;
-    }
     /* vLLM names the stop string that matched. */
-    if (ev.sub == LR_FINISH_STOP && lr_json_text(lr_json_get(v, "stop_reason"), &stop) && stop.n) {
+    if (ev.sub == LR_FINISH_STOP && stop.n) {
         ev.sub = LR_FINISH_STOP_SEQUENCE;
         ev.a = stop;
     }
-    return in->fn(in->ctx, &ev);
+    return lr_emit(in->e, ev);
 }
 
 static int choice_extras(const struct in *in, const struct lr_json *v)
@@ -420,11 +407,9 @@ static int choice_extras(const struct in *in, const struct lr_json *v)
                                        "logprobs", "finish_reason", NULL};
     static const char *const text[] = {"index", "text", "logprobs", "finish_reason", NULL};
     for (const struct lr_json *m = v->child; m; m = m->next) {
-        bool mine = lr_str_is(m->key, "stop_reason") &&
+        bool stop = lr_str_is(m->key, "stop_reason") &&
                     (m->type == LR_JSON_STRING || m->type == LR_JSON_NULL);
-        for (const char *const *k = in->s->completion ? text : chat; *k && !mine; k++)
-            mine = lr_str_is(m->key, *k);
-        if (!mine)
+        if (!stop && !lr_listed(m->key, of_completion(in) ? text : chat))
             LR_TRY(send_extra(in, LR_SCOPE_CHOICE, m->key, m->raw));
     }
     return 0;
@@ -456,11 +441,9 @@ static int read_choice(struct in *in, const struct lr_json *v)
     choice(in)->seen = true;
     LR_TRY(choice_extras(in, v));
     LR_TRY(read_logprobs(in, lr_json_get(v, "logprobs")));
-    struct lr_str text = {0};
     const struct lr_json *whole = lr_json_get(v, "message"), *delta = lr_json_get(v, "delta");
-    if (in->s->completion) {
-        (void)lr_json_text(lr_json_get(v, "text"), &text); /* absent: empty */
-        LR_TRY(send_text(in, LR_PART_TEXT, text, (struct lr_str){0}));
+    if (of_completion(in)) {
+        LR_TRY(send_text(in, LR_PART_TEXT, lr_text_of(v, "text"), (struct lr_str){0}));
     } else if (lr_json_is(whole, LR_JSON_OBJECT)) {
         LR_TRY(read_message(in, whole, true));
     } else if (lr_json_is(delta, LR_JSON_OBJECT)) {
@@ -482,13 +465,9 @@ static int read_details(struct lr_arena *a, const struct lr_json *v, uint64_t *c
             i++;
         if (m->type == LR_JSON_NULL || (names[i] && lr_json_u64(m, counts[i])))
             continue;
-        char *name = lr_arena_alloc(a, v->key.n + 1 + m->key.n + 1, 1);
-        LR_FAIL_IF(!name, LR_ENOMEM);
-        memcpy(name, v->key.p, v->key.n);
-        name[v->key.n] = '.';
-        if (m->key.n)
-            memcpy(name + v->key.n + 1, m->key.p, m->key.n);
-        LR_TRY(extra(ctx, lr_str(name, v->key.n + 1 + m->key.n), m->raw));
+        struct lr_str name;
+        LR_TRY(dotted(a, v->key, m->key, &name));
+        LR_TRY(extra(ctx, name, m->raw));
     }
     return 0;
 }
@@ -535,11 +514,11 @@ static int read_usage(struct in *in, const struct lr_json *v)
     if (!lr_json_is(v, LR_JSON_OBJECT))
         return 0;
     struct lr_event ev = {.type = LR_EV_USAGE};
-    LR_TRY(lr_chat_read_usage(in->a, v, &ev.usage, usage_extra, in));
+    LR_TRY(lr_chat_read_usage(in->e->a, v, &ev.usage, usage_extra, in));
     if (same_usage(&ev.usage, &in->s->usage))
         return 0;
     in->s->usage = ev.usage;
-    return in->fn(in->ctx, &ev);
+    return lr_emit(in->e, ev);
 }
 
 /* ---- a chunk -------------------------------------------------------------------------------- */
@@ -550,8 +529,8 @@ static int send_error(const struct in *in, struct lr_str body, const struct lr_j
     uint64_t code;
     if (lr_json_u64(lr_json_get(error, "code"), &code) && code >= 400 && code <= 599)
         ev.status = (uint16_t)code;
-    lr_error_read(in->a, body, &ev.a, &ev.b);
-    return in->fn(in->ctx, &ev);
+    lr_error_read(in->e->a, body, &ev.a, &ev.b);
+    return lr_emit(in->e, ev);
 }
 
 static int top_extras(const struct in *in, const struct lr_json *root)
@@ -565,28 +544,25 @@ static int top_extras(const struct in *in, const struct lr_json *root)
 static int start(struct in *in, const struct lr_json *root, bool *hold)
 {
     struct lr_chat_dec *s = in->s;
-    struct lr_str id = {0}, model = {0};
-    (void)lr_json_text(lr_json_get(root, "id"), &id); /* absent: empty */
-    (void)lr_json_text(lr_json_get(root, "model"), &model);
     const struct lr_json *choices = lr_json_get(root, "choices");
-    if (!model.n && lr_json_is(choices, LR_JSON_ARRAY) && !choices->n && !s->held.len) {
+    bool empty = lr_json_is(choices, LR_JSON_ARRAY) && !choices->n;
+    if (empty && !lr_text_of(root, "model").n && !s->held.len) {
         *hold = true;
         lr_buf_init(&s->held, LR_KIB(256));
         return lr_buf_adds(&s->held, root->raw);
     }
     s->started = true;
-    LR_TRY(send(in, LR_EV_START, 0, id, model));
+    LR_TRY(lr_emit_start(in->e, root));
     if (!s->held.len)
         return 0;
     struct lr_json *early;
-    LR_TRY(lr_json_parse(in->a, lr_buf_str(&s->held), NULL, &early, in->err));
+    LR_TRY(lr_json_parse(in->e->a, lr_buf_str(&s->held), NULL, &early, in->e->err));
     return top_extras(in, early);
 }
 
 static int read_chunk(struct in *in, const struct lr_json *root)
 {
-    const struct lr_json *error = lr_json_get(root, "error"),
-                         *choices = lr_json_get(root, "choices");
+    const struct lr_json *error = lr_json_get(root, "error");
     if (lr_given(error))
         return send_error(in, root->raw, error);
     bool hold = false;
@@ -595,63 +571,54 @@ static int read_chunk(struct in *in, const struct lr_json *root)
     if (hold)
         return 0;
     LR_TRY(top_extras(in, root));
-    for (const struct lr_json *c = lr_json_is(choices, LR_JSON_ARRAY) ? choices->child : NULL; c;
-         c = c->next)
+    for (const struct lr_json *c = lr_first_of(root, "choices"); c; c = c->next)
         LR_TRY(read_choice(in, c));
     return read_usage(in, lr_json_get(root, "usage"));
 }
 
-int lr_chat_dec_event(void *state, struct lr_arena *scratch, struct lr_str name, struct lr_str data,
-                      lr_event_fn fn, void *ctx, struct lr_err *err)
+static int close_all(struct in *in)
+{
+    for (size_t i = 0; i < in->s->n; i++) {
+        in->i = (uint16_t)i;
+        LR_TRY(close_part(in));
+    }
+    return 0;
+}
+
+int lr_chat_dec_event(void *state, const struct lr_emit *e, struct lr_str name, struct lr_str data)
 {
     struct lr_chat_dec *s = state;
-    struct in in = {.s = s, .a = scratch, .fn = fn, .ctx = ctx, .err = err};
+    struct in in = {.s = s, .e = e};
     if (!lr_str_trim(data).n)
         return 0;
     if (lr_str_is(lr_str_trim(data), "[DONE]")) {
         s->done = true;
-        for (size_t i = 0; i < s->n; i++) {
-            in.i = (uint16_t)i;
-            LR_TRY(close_part(&in));
-        }
-        return 0;
+        return close_all(&in);
     }
     bool foreign = name.n && !lr_str_is(name, "message") && !lr_str_is(name, "error");
     struct lr_json *root = NULL;
-    int rc = lr_json_parse(scratch, data, NULL, &root, foreign ? NULL : err);
+    int rc = lr_json_parse(e->a, data, NULL, &root, foreign ? NULL : e->err);
     if (foreign && (rc == LR_EPARSE || (!rc && !lr_json_get(root, "choices")))) {
-        struct lr_event ev = {.type = LR_EV_EXTRA,
-                              .sub = LR_SCOPE_EVENT,
-                              .dialect = s->completion ? LR_DIALECT_COMPLETION : LR_DIALECT_CHAT,
-                              .a = name,
-                              .b = data};
-        return s->started ? fn(ctx, &ev) : 0;
+        struct lr_event ev = {.type = LR_EV_EXTRA, .sub = LR_SCOPE_EVENT, .a = name, .b = data};
+        return s->started ? lr_emit(e, ev) : 0;
     }
     LR_TRY(rc);
     if (root->type != LR_JSON_OBJECT)
-        return lr_err_set(err, LR_EPARSE, "answer", "expected an object in each event");
+        return lr_malformed(e, "expected an object in each event");
     return read_chunk(&in, root);
 }
 
-int lr_chat_dec_whole(void *state, struct lr_arena *scratch, struct lr_str body, lr_event_fn fn,
-                      void *ctx, struct lr_err *err)
+int lr_chat_dec_whole(void *state, const struct lr_emit *e, struct lr_str body)
 {
-    struct lr_chat_dec *s = state;
-    struct in in = {.s = s, .a = scratch, .fn = fn, .ctx = ctx, .err = err};
+    struct in in = {.s = state, .e = e};
     struct lr_json *root;
-    LR_TRY(lr_json_parse(scratch, body, NULL, &root, err));
+    LR_TRY(lr_json_parse(e->a, body, NULL, &root, e->err));
     if (root->type != LR_JSON_OBJECT)
-        return lr_err_set(err, LR_EPARSE, "answer", "expected an object");
-    if (!lr_given(lr_json_get(root, "error")) &&
-        (!lr_json_is(lr_json_get(root, "choices"), LR_JSON_ARRAY) ||
-         !lr_json_get(root, "choices")->n))
-        return lr_err_set(err, LR_EPARSE, "answer", "no choices in it");
+        return lr_malformed(e, "expected an object");
+    if (!lr_given(lr_json_get(root, "error")) && !lr_first_of(root, "choices"))
+        return lr_malformed(e, "no choices in it");
     LR_TRY(read_chunk(&in, root));
-    for (size_t i = 0; i < s->n; i++) {
-        in.i = (uint16_t)i;
-        LR_TRY(close_part(&in));
-    }
-    return 0;
+    return close_all(&in);
 }
 
 bool lr_chat_dec_done(const void *state)

@@ -12,7 +12,7 @@ struct lr_chat_choice; /* chat_in.c */
 
 /* Zeroed = fresh. */
 struct lr_chat_dec {
-    bool completion, started, done;
+    bool started, done;
     struct lr_chat_choice *choices; /* owned; n of them */
     size_t n;
     struct lr_buf held;    /* a first chunk that names no model yet */
@@ -23,10 +23,8 @@ struct lr_chat_dec {
     size_t n_seen;
 };
 
-int lr_chat_dec_event(void *state, struct lr_arena *scratch, struct lr_str name, struct lr_str data,
-                      lr_event_fn fn, void *ctx, struct lr_err *err);
-int lr_chat_dec_whole(void *state, struct lr_arena *scratch, struct lr_str body, lr_event_fn fn,
-                      void *ctx, struct lr_err *err);
+int lr_chat_dec_event(void *state, const struct lr_emit *e, struct lr_str name, struct lr_str data);
+int lr_chat_dec_whole(void *state, const struct lr_emit *e, struct lr_str body);
 bool lr_chat_dec_done(const void *state);
 bool lr_chat_dec_eof(const void *state);
 void lr_chat_dec_close(void *state);

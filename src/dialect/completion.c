@@ -62,20 +62,6 @@ static int write(const struct lr_request *r, struct lr_str model, uint64_t defau
     return 0;
 }
 
-static int dec_event(void *state, struct lr_arena *scratch, struct lr_str name, struct lr_str data,
-                     lr_event_fn fn, void *ctx, struct lr_err *err)
-{
-    ((struct lr_chat_dec *)state)->completion = true;
-    return lr_chat_dec_event(state, scratch, name, data, fn, ctx, err);
-}
-
-static int dec_whole(void *state, struct lr_arena *scratch, struct lr_str body, lr_event_fn fn,
-                     void *ctx, struct lr_err *err)
-{
-    ((struct lr_chat_dec *)state)->completion = true;
-    return lr_chat_dec_whole(state, scratch, body, fn, ctx, err);
-}
-
 const struct lr_dialect_ops lr_dialect_completion = {
     .name = "completion",
     .path = "/v1/completions",
@@ -83,8 +69,8 @@ const struct lr_dialect_ops lr_dialect_completion = {
     .parse = parse,
     .write = write,
     .dec_size = sizeof(struct lr_chat_dec),
-    .dec_event = dec_event,
-    .dec_whole = dec_whole,
+    .dec_event = lr_chat_dec_event,
+    .dec_whole = lr_chat_dec_whole,
     .dec_done = lr_chat_dec_done,
     .dec_eof = lr_chat_dec_eof,
     .dec_close = lr_chat_dec_close,

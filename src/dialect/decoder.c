@@ -25,12 +25,22 @@ struct lr_decoder {
     int rc;            /* the failure that ended it */
     lr_event_fn fn;
     void *ctx;
-    struct lr_err *err; /* the current call's */
+    struct lr_emit to; /* emit() below; err is the current call's */
     struct lr_sse sse;
     struct lr_buf body;
     struct lr_arena scratch;
     void *state;
 };
+
+/* Between the dialect and the caller: notes that an error ended the answer. */
+static int emit(void *ctx, const struct lr_event *ev)
+{
+    struct lr_decoder *dec = ctx;
+    assert(ev->type != LR_EV_END && !dec->over);
+    if (ev->type == LR_EV_ERROR)
+        dec->over = true;
+    return dec->fn(dec->ctx, ev);
+}
 
 int lr_decoder_open(struct lr_decoder **out, enum lr_dialect_id d, bool stream, size_t max,
                     lr_event_fn fn, void *ctx)
@@ -48,6 +58,7 @@ int lr_decoder_open(struct lr_decoder **out, enum lr_dialect_id d, bool stream, 
     dec->stream = stream;
     dec->fn = fn;
     dec->ctx = ctx;
+    dec->to = (struct lr_emit){.dialect = d, .a = &dec->scratch, .fn = emit, .ctx = dec};
     size_t bound;
     if (lr_mul_over(max, SCRATCH_PER_BYTE, &bound) || lr_add_over(bound, LR_KIB(64), &bound))
         bound = SIZE_MAX;
@@ -71,16 +82,6 @@ void lr_decoder_close(struct lr_decoder *dec)
     lr_free(dec);
 }
 
-/* Between the dialect and the caller: notes that an error ended the answer. */
-static int emit(void *ctx, const struct lr_event *ev)
-{
-    struct lr_decoder *dec = ctx;
-    assert(ev->type != LR_EV_END && !dec->over);
-    if (ev->type == LR_EV_ERROR)
-        dec->over = true;
-    return dec->fn(dec->ctx, ev);
-}
-
 static int emit_end(struct lr_decoder *dec)
 {
     dec->over = true;
@@ -94,7 +95,7 @@ static int on_sse(void *ctx, struct lr_str name, struct lr_str data)
     if (dec->over)
         return 0;
     lr_arena_reset(&dec->scratch);
-    LR_TRY(dec->ops->dec_event(dec->state, &dec->scratch, name, data, emit, dec, dec->err));
+    LR_TRY(dec->ops->dec_event(dec->state, &dec->to, name, data));
     if (!dec->over && dec->ops->dec_done(dec->state))
         return emit_end(dec);
     return 0;
@@ -104,7 +105,7 @@ int lr_decoder_feed(struct lr_decoder *dec, struct lr_str bytes, struct lr_err *
 {
     if (dec->rc || dec->over)
         return dec->rc;
-    dec->err = err;
+    dec->to.err = err;
     if (dec->stream)
         dec->rc = lr_sse_feed(&dec->sse, bytes, on_sse, dec);
     else
@@ -122,10 +123,10 @@ static int end_stream(struct lr_decoder *dec, struct lr_err *err)
     return lr_err_set(err, LR_EPARSE, "answer", "the stream ended before the answer did");
 }
 
-static int end_whole(struct lr_decoder *dec, struct lr_err *err)
+static int end_whole(struct lr_decoder *dec)
 {
     lr_arena_reset(&dec->scratch);
-    LR_TRY(dec->ops->dec_whole(dec->state, &dec->scratch, lr_buf_str(&dec->body), emit, dec, err));
+    LR_TRY(dec->ops->dec_whole(dec->state, &dec->to, lr_buf_str(&dec->body)));
     return dec->over ? 0 : emit_end(dec);
 }
 
@@ -133,7 +134,7 @@ int lr_decoder_end(struct lr_decoder *dec, struct lr_err *err)
 {
     if (dec->rc || dec->over)
         return dec->rc;
-    dec->err = err;
-    dec->rc = dec->stream ? end_stream(dec, err) : end_whole(dec, err);
+    dec->to.err = err;
+    dec->rc = dec->stream ? end_stream(dec, err) : end_whole(dec);
     return dec->rc;
 }

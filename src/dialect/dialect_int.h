@@ -6,6 +6,15 @@
 
 #include "dialect/dialect.h"
 
+/* Where the reader of an answer sends its events (emit.c). */
+struct lr_emit {
+    enum lr_dialect_id dialect; /* the answer's */
+    struct lr_arena *a;         /* emptied before every call of a reader */
+    lr_event_fn fn;
+    void *ctx;
+    struct lr_err *err;
+};
+
 /* One a dialect, in <dialect>.c (requests) and <dialect>_out.c (answers) where a file would grow long;
  * listed once in dialect.c. */
 struct lr_dialect_ops {
@@ -19,12 +28,10 @@ struct lr_dialect_ops {
     /* Reading: one SSE event (name may be empty), or the whole body. State is the dialect's own,
      * `dec_size` zeroed bytes. `done` says whether the terminal event was seen: decoder.c then emits
      * LR_EV_END, which no dialect does itself, and reads no further. Nothing is asked of them after
-     * an LR_EV_ERROR either. `scratch` is emptied before every call. */
+     * an LR_EV_ERROR either. */
     size_t dec_size;
-    int (*dec_event)(void *state, struct lr_arena *scratch, struct lr_str name, struct lr_str data,
-                     lr_event_fn fn, void *ctx, struct lr_err *err);
-    int (*dec_whole)(void *state, struct lr_arena *scratch, struct lr_str body, lr_event_fn fn,
-                     void *ctx, struct lr_err *err);
+    int (*dec_event)(void *state, const struct lr_emit *e, struct lr_str name, struct lr_str data);
+    int (*dec_whole)(void *state, const struct lr_emit *e, struct lr_str body);
     bool (*dec_done)(const void *state);
     /* Optional: the stream ended cleanly without its terminal event; is the answer whole all the
      * same? Absent: no. */
@@ -92,11 +99,48 @@ void lr_write_same(const struct lr_request *r, struct lr_str model, struct lr_bu
 void lr_error_openai(int status, const char *code, struct lr_str message, const char *request_id,
                      struct lr_buf *out);
 
-/* ---- shared by the decoders ---- */
+/* ---- shared by the readers of answers (emit.c) ---- */
 
+/* A member's text; empty when it is absent or no string. */
+struct lr_str lr_text_of(const struct lr_json *o, const char *name);
+/* The first element of a member that is an array; NULL when there is none. */
+const struct lr_json *lr_first_of(const struct lr_json *o, const char *name);
+/* The first member of an object; NULL when o is none, or empty. */
+const struct lr_json *lr_members_of(const struct lr_json *o);
+/* Is it one of these? names ends with a NULL. */
+bool lr_listed(struct lr_str name, const char *const *names);
 /* The value without white space between its tokens (a view of raw itself when there is none), so that
  * it fits on one SSE line. */
 int lr_json_tight(struct lr_arena *a, struct lr_str raw, struct lr_str *out);
+
+/* Sends ev, marked with the dialect where only that dialect knows what it means. */
+int lr_emit(const struct lr_emit *e, struct lr_event ev);
+/* START, from an object with `id` and `model`. */
+int lr_emit_start(const struct lr_emit *e, const struct lr_json *answer);
+int lr_malformed(const struct lr_emit *e, const char *what); /* LR_EPARSE */
+
+/* The parts of an answer with one choice, where they come one after another. Zeroed = none yet. */
+struct lr_parts {
+    bool open;
+    enum lr_part_type type; /* of the open one */
+    uint32_t n;             /* opened so far */
+    size_t bytes;           /* of deltas of the open one */
+};
+uint16_t lr_part_now(const struct lr_parts *p); /* number of the newest */
+/* Opens one: ev's sub, a and b. The one before it must have ended. LR_EOVER. */
+int lr_emit_part(const struct lr_emit *e, struct lr_parts *p, struct lr_event ev);
+/* Of the newest part; empty texts send nothing. */
+int lr_emit_delta(const struct lr_emit *e, struct lr_parts *p, struct lr_str s);
+int lr_emit_sign(const struct lr_emit *e, const struct lr_parts *p, struct lr_str s, bool redacted);
+int lr_emit_part_end(const struct lr_emit *e, struct lr_parts *p); /* nothing when none is open */
+/* Extras: one; all members of o outside `known` that say something; and of the newest part a list of
+ * one. p is asked for LR_SCOPE_PART only. */
+int lr_emit_extra(const struct lr_emit *e, const struct lr_parts *p, enum lr_extra_scope scope,
+                  struct lr_str name, struct lr_str raw);
+int lr_emit_rest(const struct lr_emit *e, const struct lr_parts *p, enum lr_extra_scope scope,
+                 const struct lr_json *o, const char *const *known);
+int lr_emit_one(const struct lr_emit *e, const struct lr_parts *p, struct lr_str name,
+                struct lr_str raw);
 
 /* ---- event logs (event.c) ---- */
 

@@ -247,25 +247,13 @@ static int lift_all(struct lr_arena *a, struct lr_str body, struct lifted *l, st
 /* ---- answers, read -------------------------------------------------------------------------- */
 
 struct in {
-    struct lr_arena *a;
+    const struct lr_emit *e;
     const struct lifted *l;
-    lr_event_fn fn;
-    void *ctx;
-    struct lr_err *err;
 };
-
-static int send_extra(const struct in *in, enum lr_extra_scope scope, struct lr_str name,
-                      struct lr_str raw)
-{
-    struct lr_event ev = {
-        .type = LR_EV_EXTRA, .sub = (uint8_t)scope, .dialect = LR_DIALECT_EMBEDDING, .a = name};
-    LR_TRY(lr_json_tight(in->a, raw, &ev.b));
-    return in->fn(in->ctx, &ev);
-}
 
 static int usage_extra(void *ctx, struct lr_str name, struct lr_str raw)
 {
-    return send_extra(ctx, LR_SCOPE_USAGE, name, raw);
+    return lr_emit_extra(ctx, NULL, LR_SCOPE_USAGE, name, raw);
 }
 
 #define ITEM_PREFIX "data."
@@ -273,10 +261,9 @@ static int usage_extra(void *ctx, struct lr_str name, struct lr_str raw)
 
 static int item_extras(const struct in *in, const struct lr_json *v, uint64_t index)
 {
-    for (const struct lr_json *m = lr_json_is(v, LR_JSON_OBJECT) ? v->child : NULL; m;
-         m = m->next) {
-        if (lr_str_is(m->key, "object") || lr_str_is(m->key, "index") ||
-            lr_str_is(m->key, "embedding"))
+    static const char *const known[] = {"object", "index", "embedding", NULL};
+    for (const struct lr_json *m = lr_members_of(v); m; m = m->next) {
+        if (lr_listed(m->key, known))
             continue;
         struct lr_buf name;
         lr_buf_init(&name, LR_MIB(1));
@@ -284,7 +271,7 @@ static int item_extras(const struct in *in, const struct lr_json *v, uint64_t in
         if (!rc)
             rc = lr_buf_adds(&name, m->key);
         if (!rc)
-            rc = send_extra(in, LR_SCOPE_TOP, lr_buf_str(&name), m->raw);
+            rc = lr_emit_extra(in->e, NULL, LR_SCOPE_TOP, lr_buf_str(&name), m->raw);
         lr_buf_free(&name);
         LR_TRY(rc);
     }
@@ -299,87 +286,75 @@ static int read_item(const struct in *in, const struct lr_json *v, uint64_t posi
     const struct lr_json *e = lr_json_get(v, "embedding");
     struct lr_event ev = {.type = LR_EV_VECTOR, .choice = (uint16_t)index};
     if (index > UINT16_MAX)
-        return lr_err_set(in->err, LR_EPARSE, "answer", "data: index too large");
+        return lr_malformed(in->e, "data: index too large");
     if (lr_json_is(e, LR_JSON_STRING))
         ev.a = e->raw;
     else if (lr_json_is(e, LR_JSON_ARRAY) && e->n == 1 && lr_json_u64(e->child, &k) && k < in->l->n)
-        LR_TRY(lr_json_tight(in->a, in->l->at[k], &ev.a));
+        LR_TRY(lr_json_tight(in->e->a, in->l->at[k], &ev.a));
     else
-        return lr_err_set(in->err, LR_EPARSE, "answer", "data[%llu]: no embedding in it",
+        return lr_err_set(in->e->err, LR_EPARSE, "answer", "data[%llu]: no embedding in it",
                           (unsigned long long)position);
     LR_TRY(item_extras(in, v, index));
-    return in->fn(in->ctx, &ev);
+    return lr_emit(in->e, ev);
 }
 
 static int read_error(const struct in *in, struct lr_str body)
 {
     struct lr_event ev = {.type = LR_EV_ERROR, .status = 502};
-    lr_error_read(in->a, body, &ev.a, &ev.b);
-    return in->fn(in->ctx, &ev);
+    lr_error_read(in->e->a, body, &ev.a, &ev.b);
+    return lr_emit(in->e, ev);
 }
 
 static int read_members(const struct in *in, const struct lr_json *root)
 {
     static const char *const known[] = {"object", "data", "model", "usage", "id", "created", NULL};
-    for (const struct lr_json *m = root->child; m; m = m->next) {
-        bool mine = false;
-        for (size_t i = 0; known[i] && !mine; i++)
-            mine = lr_str_is(m->key, known[i]);
-        if (!mine)
-            LR_TRY(send_extra(in, LR_SCOPE_TOP, m->key, m->raw));
-    }
+    for (const struct lr_json *m = root->child; m; m = m->next)
+        if (!lr_listed(m->key, known))
+            LR_TRY(lr_emit_extra(in->e, NULL, LR_SCOPE_TOP, m->key, m->raw));
     uint64_t position = 0;
     for (const struct lr_json *d = lr_json_get(root, "data")->child; d; d = d->next)
         LR_TRY(read_item(in, d, position++));
     const struct lr_json *usage = lr_json_get(root, "usage");
     if (!lr_json_is(usage, LR_JSON_OBJECT))
         return 0;
-    struct in copy = *in;
     struct lr_event ev = {.type = LR_EV_USAGE};
-    LR_TRY(lr_chat_read_usage(in->a, usage, &ev.usage, usage_extra, &copy));
-    return in->fn(in->ctx, &ev);
+    struct lr_emit copy = *in->e; /* the callback's context is not const */
+    LR_TRY(lr_chat_read_usage(in->e->a, usage, &ev.usage, usage_extra, &copy));
+    return lr_emit(in->e, ev);
 }
 
 static int read_body(struct in *in, struct lr_str body, struct lr_str light)
 {
     struct lr_json *root;
-    LR_TRY(lr_json_parse(in->a, light, NULL, &root, in->err));
+    LR_TRY(lr_json_parse(in->e->a, light, NULL, &root, in->e->err));
     if (lr_given(lr_json_get(root, "error")))
         return read_error(in, body);
     if (!lr_json_is(lr_json_get(root, "data"), LR_JSON_ARRAY))
-        return lr_err_set(in->err, LR_EPARSE, "answer", "no data in it");
-    struct lr_event ev = {.type = LR_EV_START};
-    (void)lr_json_text(lr_json_get(root, "id"), &ev.a); /* absent: empty */
-    (void)lr_json_text(lr_json_get(root, "model"), &ev.b);
-    LR_TRY(in->fn(in->ctx, &ev));
+        return lr_malformed(in->e, "no data in it");
+    LR_TRY(lr_emit_start(in->e, root));
     return read_members(in, root);
 }
 
-static int dec_whole(void *state, struct lr_arena *scratch, struct lr_str body, lr_event_fn fn,
-                     void *ctx, struct lr_err *err)
+static int dec_whole(void *state, const struct lr_emit *e, struct lr_str body)
 {
     (void)state;
     struct lifted l = {0};
-    struct in in = {scratch, &l, fn, ctx, err};
+    struct in in = {e, &l};
     struct lr_buf light;
     lr_buf_init(&light, body.n + body.n / 2 + 64); /* "[0]" may become "[1000000]" */
-    int rc = lift_all(scratch, body, &l, &light);
+    int rc = lift_all(e->a, body, &l, &light);
     if (!rc)
         rc = read_body(&in, body, lr_buf_str(&light));
     lr_buf_free(&light);
     return rc;
 }
 
-static int dec_event(void *state, struct lr_arena *scratch, struct lr_str name, struct lr_str data,
-                     lr_event_fn fn, void *ctx, struct lr_err *err)
+static int dec_event(void *state, const struct lr_emit *e, struct lr_str name, struct lr_str data)
 {
     (void)state;
-    (void)scratch;
     (void)name;
     (void)data;
-    (void)fn;
-    (void)ctx;
-    return lr_err_set(err, LR_EPARSE, "answer", "embeddings do not come as a stream");
+    return lr_malformed(e, "embeddings do not come as a stream");
 }
 
 static bool dec_done(const void *state)

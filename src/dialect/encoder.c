@@ -152,37 +152,3 @@ void lr_id_tool(const struct lr_encoder_opts *o, const char *prefix, struct lr_s
     else
         (void)lr_buf_addf(out, "%s%s_%u_%u", prefix, o->id, choice, part);
 }
-
-int lr_json_tight(struct lr_arena *a, struct lr_str raw, struct lr_str *out)
-{
-    size_t blanks = 0;
-    bool text = false;
-    for (size_t i = 0; i < raw.n; i++) {
-        char c = raw.p[i];
-        if (text && c == '\\')
-            i++;
-        else if (c == '"')
-            text = !text;
-        else if (!text && (c == ' ' || c == '\t' || c == '\r' || c == '\n'))
-            blanks++;
-    }
-    *out = raw;
-    if (!blanks)
-        return 0;
-    char *p = lr_arena_alloc(a, raw.n - blanks + 1, 1);
-    LR_FAIL_IF(!p, LR_ENOMEM);
-    size_t n = 0;
-    text = false;
-    for (size_t i = 0; i < raw.n; i++) {
-        char c = raw.p[i];
-        if (!text && (c == ' ' || c == '\t' || c == '\r' || c == '\n'))
-            continue;
-        p[n++] = c;
-        if (text && c == '\\' && i + 1 < raw.n)
-            p[n++] = raw.p[++i];
-        else if (c == '"')
-            text = !text;
-    }
-    *out = lr_str(p, n);
-    return 0;
-}

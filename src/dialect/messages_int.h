@@ -7,18 +7,14 @@
 #include "dialect/dialect_int.h"
 
 struct lr_messages_dec {
-    bool started, open, finished, done;
-    uint32_t parts;         /* opened so far */
-    uint64_t index;         /* the open block's, as the upstream counts */
-    enum lr_part_type type; /* of the open block */
-    size_t bytes;           /* of deltas of the open block */
+    bool started, finished, done;
+    struct lr_parts parts; /* the blocks */
+    uint64_t index;        /* the open block's, as the upstream counts */
     uint64_t fresh, cache_read, cache_written, output, reasoning; /* usage as last said */
 };
 
-int lr_messages_dec_event(void *state, struct lr_arena *scratch, struct lr_str name,
-                          struct lr_str data, lr_event_fn fn, void *ctx, struct lr_err *err);
-int lr_messages_dec_whole(void *state, struct lr_arena *scratch, struct lr_str body, lr_event_fn fn,
-                          void *ctx, struct lr_err *err);
+int lr_messages_dec_event(void *state, const struct lr_emit *e, struct lr_str name, struct lr_str data);
+int lr_messages_dec_whole(void *state, const struct lr_emit *e, struct lr_str body);
 bool lr_messages_dec_done(const void *state);
 
 /* Names of stop reasons, ended by a NULL name. */

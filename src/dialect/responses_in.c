@@ -19,164 +19,84 @@
  *   response.failed, error                    ERROR
  *   events that repeat what is known          nothing; unknown ones: EXTRA of scope EVENT
  *
- * Reading. Servers differ in which of the repeating events they send, so a part opens with the first
- * event that speaks of it, and what nobody streamed is taken from the item's `done`, or from the final
- * response: an item is read whole then. Items come one after another; a piece of another item ends the
- * open part, and a piece of an item that is over is malformed. Members that echo the request are not
- * kept: they are made again from the request.
+ * Reading. Servers differ in which of the repeating events they send, so a part opens with the
+ * first event that speaks of it, and what nobody streamed is taken from the item's `done`, or from
+ * the final response: an item is read whole then. Items come one after another; a piece of another
+ * item ends the open part, and a piece of an item that is over is malformed. Members that echo the
+ * request are not kept: they are made again from the request.
  */
 #include "dialect/responses_int.h"
 
 struct dec {
     struct lr_responses_dec *s;
-    struct lr_arena *a;
-    lr_event_fn fn;
-    void *ctx;
-    struct lr_err *err;
+    struct lr_parts *p; /* of s */
+    const struct lr_emit *e;
 };
-
-static int emit(struct dec *d, struct lr_event ev)
-{
-    bool ours = ev.type == LR_EV_EXTRA || ev.type == LR_EV_SIGN ||
-                (ev.type == LR_EV_PART && ev.sub == LR_PART_OTHER) ||
-                (ev.type == LR_EV_FINISH && ev.sub == LR_FINISH_OTHER);
-    ev.dialect = ours ? LR_DIALECT_RESPONSES : LR_DIALECT_NONE;
-    return d->fn(d->ctx, &ev);
-}
-
-static int malformed(struct dec *d, const char *what)
-{
-    return lr_err_set(d->err, LR_EPARSE, "answer", "%s", what);
-}
-
-static struct lr_str text(const struct lr_json *o, const char *name)
-{
-    struct lr_str s = {NULL, 0};
-    (void)lr_json_text(lr_json_get(o, name), &s); /* absent or of another type: empty */
-    return s;
-}
-
-static const struct lr_json *first_of(const struct lr_json *o, const char *name)
-{
-    const struct lr_json *v = lr_json_get(o, name);
-    return lr_json_is(v, LR_JSON_ARRAY) ? v->child : NULL;
-}
-
-static uint16_t current(const struct dec *d)
-{
-    return (uint16_t)(d->s->parts - 1);
-}
-
-static int emit_extra(struct dec *d, enum lr_extra_scope scope, struct lr_str name,
-                      const struct lr_json *v)
-{
-    struct lr_event ev = {.type = LR_EV_EXTRA, .sub = (uint8_t)scope, .a = name};
-    ev.part = scope == LR_SCOPE_PART ? current(d) : 0;
-    LR_TRY(lr_json_tight(d->a, v->raw, &ev.b));
-    return emit(d, ev);
-}
-
-static int emit_extras(struct dec *d, enum lr_extra_scope scope, const struct lr_json *o,
-                       const char *const *known)
-{
-    for (const struct lr_json *m = lr_json_is(o, LR_JSON_OBJECT) ? o->child : NULL; m; m = m->next) {
-        const char *const *k = known;
-        while (*k && !lr_str_is(m->key, *k))
-            k++;
-        if (!*k && !lr_json_is_void(m->raw))
-            LR_TRY(emit_extra(d, scope, m->key, m));
-    }
-    return 0;
-}
-
-static int emit_delta(struct dec *d, struct lr_str s)
-{
-    if (!s.n)
-        return 0;
-    d->s->bytes += s.n;
-    return emit(d, (struct lr_event){.type = LR_EV_DELTA, .part = current(d), .a = s});
-}
 
 static int emit_logprobs(struct dec *d, const struct lr_json *list)
 {
     struct lr_event ev = {.type = LR_EV_LOGPROBS};
     if (!lr_json_is(list, LR_JSON_ARRAY) || !list->n)
         return 0;
-    LR_TRY(lr_json_tight(d->a, list->raw, &ev.a));
-    return emit(d, ev);
-}
-
-static int end_part(struct dec *d)
-{
-    if (!d->s->open)
-        return 0;
-    d->s->open = false;
-    return emit(d, (struct lr_event){.type = LR_EV_PART_END, .part = current(d)});
+    LR_TRY(lr_json_tight(d->e->a, list->raw, &ev.a));
+    return lr_emit(d->e, ev);
 }
 
 /* Opens the part for a piece of an item, unless it is the open one. */
 static int open_part(struct dec *d, uint64_t item, uint64_t piece, struct lr_event ev)
 {
     struct lr_responses_dec *s = d->s;
-    if (s->open && s->item == item && s->piece == piece && (uint8_t)s->type == ev.sub)
+    if (d->p->open && s->item == item && s->piece == piece && (uint8_t)d->p->type == ev.sub)
         return 0;
     if (s->finished || item < s->items || (s->item_parts && item < s->item))
-        return malformed(d, "a piece of an item that is over");
-    LR_FAIL_IF(s->parts > UINT16_MAX, LR_EOVER);
-    LR_TRY(end_part(d));
+        return lr_malformed(d->e, "a piece of an item that is over");
+    LR_TRY(lr_emit_part_end(d->e, d->p));
     if (item != s->item)
         s->item_parts = 0;
     s->item = item;
     s->piece = piece;
-    s->type = (enum lr_part_type)ev.sub;
-    s->bytes = 0;
     s->annotated = false;
-    s->open = true;
     s->item_parts++;
-    s->parts++;
-    ev.type = LR_EV_PART;
-    ev.part = current(d);
     s->tools |= ev.sub == LR_PART_TOOL_CALL;
-    return emit(d, ev);
+    return lr_emit_part(d->e, d->p, ev);
 }
 
 static int read_content(struct dec *d, uint64_t item, uint64_t piece, struct lr_str id,
                         const struct lr_json *p)
 {
     const struct lr_json *notes = lr_json_get(p, "annotations");
-    bool refusal = lr_str_is(text(p, "type"), "refusal");
+    bool refusal = lr_str_is(lr_text_of(p, "type"), "refusal");
     struct lr_event ev = {.sub = refusal ? LR_PART_REFUSAL : LR_PART_TEXT, .a = id};
     LR_TRY(open_part(d, item, piece, ev));
     if (lr_json_is(notes, LR_JSON_ARRAY) && notes->n)
-        LR_TRY(emit_extra(d, LR_SCOPE_PART, LR_STR("annotations"), notes));
+        LR_TRY(lr_emit_extra(d->e, d->p, LR_SCOPE_PART, LR_STR("annotations"), notes->raw));
     LR_TRY(emit_logprobs(d, lr_json_get(p, "logprobs")));
-    LR_TRY(emit_delta(d, text(p, refusal ? "refusal" : "text")));
-    return end_part(d);
+    LR_TRY(lr_emit_delta(d->e, d->p, lr_text_of(p, refusal ? "refusal" : "text")));
+    return lr_emit_part_end(d->e, d->p);
 }
 
 static int emit_sign(struct dec *d, const struct lr_json *item)
 {
-    struct lr_str sign = text(item, "encrypted_content");
-    if (!sign.n || !d->s->open || d->s->type != LR_PART_REASONING)
+    if (!d->p->open || d->p->type != LR_PART_REASONING)
         return 0;
-    return emit(d, (struct lr_event){.type = LR_EV_SIGN, .part = current(d), .a = sign});
+    return lr_emit_sign(d->e, d->p, lr_text_of(item, "encrypted_content"), false);
 }
 
 static int read_reasoning(struct dec *d, uint64_t index, const struct lr_json *item)
 {
     static const char *const lists[] = {"summary", "content"};
-    struct lr_event ev = {.sub = LR_PART_REASONING, .a = text(item, "id")};
+    struct lr_event ev = {.sub = LR_PART_REASONING, .a = lr_text_of(item, "id")};
     uint64_t piece = 0;
     for (size_t i = 0; i < LR_COUNT(lists); i++) {
-        for (const struct lr_json *t = first_of(item, lists[i]); t; t = t->next) {
+        for (const struct lr_json *t = lr_first_of(item, lists[i]); t; t = t->next) {
             LR_TRY(open_part(d, index, piece++, ev));
-            LR_TRY(emit_delta(d, text(t, "text")));
+            LR_TRY(lr_emit_delta(d->e, d->p, lr_text_of(t, "text")));
         }
     }
     if (!piece)
         LR_TRY(open_part(d, index, 0, ev));
     LR_TRY(emit_sign(d, item));
-    return end_part(d);
+    return lr_emit_part_end(d->e, d->p);
 }
 
 static const char *const known_call[] = {"type",   "id",        "call_id", "name",
@@ -185,20 +105,20 @@ static const char *const known_call[] = {"type",   "id",        "call_id", "name
 static int open_call(struct dec *d, uint64_t index, const struct lr_json *item)
 {
     struct lr_event ev = {.sub = LR_PART_TOOL_CALL};
-    ev.a = text(item, "call_id");
-    ev.b = text(item, "name");
+    ev.a = lr_text_of(item, "call_id");
+    ev.b = lr_text_of(item, "name");
     return open_part(d, index, 0, ev);
 }
 
 static int end_call(struct dec *d, const struct lr_json *item)
 {
-    if (!d->s->bytes)
-        LR_TRY(emit_delta(d, text(item, "arguments")));
-    LR_TRY(emit_extras(d, LR_SCOPE_PART, item, known_call));
+    if (!d->p->bytes)
+        LR_TRY(lr_emit_delta(d->e, d->p, lr_text_of(item, "arguments")));
+    LR_TRY(lr_emit_rest(d->e, d->p, LR_SCOPE_PART, item, known_call));
     const struct lr_json *caller = lr_json_get(item, "caller");
-    if (lr_json_is(caller, LR_JSON_OBJECT) && !lr_str_is(text(caller, "type"), "direct"))
-        LR_TRY(emit_extra(d, LR_SCOPE_PART, LR_STR("caller"), caller));
-    return end_part(d);
+    if (lr_json_is(caller, LR_JSON_OBJECT) && !lr_str_is(lr_text_of(caller, "type"), "direct"))
+        LR_TRY(lr_emit_extra(d->e, d->p, LR_SCOPE_PART, LR_STR("caller"), caller->raw));
+    return lr_emit_part_end(d->e, d->p);
 }
 
 static const char *const known_message[] = {"type", "id", "status", "role", "content", NULL};
@@ -207,19 +127,15 @@ static const char *const known_message[] = {"type", "id", "status", "role", "con
 static bool plain_message(const struct lr_json *item)
 {
     static const char *const known[] = {"type", "text", "refusal", "logprobs", "annotations", NULL};
-    if (!lr_str_is(text(item, "type"), "message"))
+    if (!lr_str_is(lr_text_of(item, "type"), "message"))
         return false;
-    for (const struct lr_json *p = first_of(item, "content"); p; p = p->next) {
-        struct lr_str type = text(p, "type");
+    for (const struct lr_json *p = lr_first_of(item, "content"); p; p = p->next) {
+        struct lr_str type = lr_text_of(p, "type");
         if (!lr_str_is(type, "output_text") && !lr_str_is(type, "refusal"))
             return false;
-        for (const struct lr_json *m = p->child; m; m = m->next) {
-            const char *const *k = known;
-            while (*k && !lr_str_is(m->key, *k))
-                k++;
-            if (!*k && !lr_json_is_void(m->raw))
+        for (const struct lr_json *m = p->child; m; m = m->next)
+            if (!lr_listed(m->key, known) && !lr_json_is_void(m->raw))
                 return false;
-        }
     }
     return true;
 }
@@ -227,7 +143,7 @@ static bool plain_message(const struct lr_json *item)
 /* An item of which nothing was streamed. */
 static int read_item(struct dec *d, uint64_t index, const struct lr_json *item)
 {
-    struct lr_str type = text(item, "type"), id = text(item, "id");
+    struct lr_str type = lr_text_of(item, "type"), id = lr_text_of(item, "id");
     if (lr_str_is(type, "function_call")) {
         LR_TRY(open_call(d, index, item));
         return end_call(d, item);
@@ -236,33 +152,33 @@ static int read_item(struct dec *d, uint64_t index, const struct lr_json *item)
         return read_reasoning(d, index, item);
     if (plain_message(item)) {
         uint64_t piece = 0;
-        for (const struct lr_json *p = first_of(item, "content"); p; p = p->next)
+        for (const struct lr_json *p = lr_first_of(item, "content"); p; p = p->next)
             LR_TRY(read_content(d, index, piece++, id, p));
-        return piece ? emit_extras(d, LR_SCOPE_PART, item, known_message) : 0;
+        return piece ? lr_emit_rest(d->e, d->p, LR_SCOPE_PART, item, known_message) : 0;
     }
     struct lr_event ev = {.sub = LR_PART_OTHER};
-    LR_TRY(lr_json_tight(d->a, item->raw, &ev.b));
+    LR_TRY(lr_json_tight(d->e->a, item->raw, &ev.b));
     LR_TRY(open_part(d, index, 0, ev));
-    return end_part(d);
+    return lr_emit_part_end(d->e, d->p);
 }
 
 static int end_item(struct dec *d, uint64_t index, const struct lr_json *item)
 {
     struct lr_responses_dec *s = d->s;
     if (!lr_json_is(item, LR_JSON_OBJECT))
-        return malformed(d, "an output item that is no object");
+        return lr_malformed(d->e, "an output item that is no object");
     if (index < s->items)
-        return malformed(d, "an item that is over");
+        return lr_malformed(d->e, "an item that is over");
     bool streamed = s->item_parts && s->item == index;
     if (!streamed) {
         LR_TRY(read_item(d, index, item));
-    } else if (s->open && s->type == LR_PART_TOOL_CALL) {
+    } else if (d->p->open && d->p->type == LR_PART_TOOL_CALL) {
         LR_TRY(end_call(d, item));
     } else {
         LR_TRY(emit_sign(d, item));
-        if (lr_str_is(text(item, "type"), "message"))
-            LR_TRY(emit_extras(d, LR_SCOPE_PART, item, known_message));
-        LR_TRY(end_part(d));
+        if (lr_str_is(lr_text_of(item, "type"), "message"))
+            LR_TRY(lr_emit_rest(d->e, d->p, LR_SCOPE_PART, item, known_message));
+        LR_TRY(lr_emit_part_end(d->e, d->p));
     }
     s->item_parts = 0;
     LR_FAIL_IF(index == UINT64_MAX, LR_EOVER);
@@ -272,9 +188,9 @@ static int end_item(struct dec *d, uint64_t index, const struct lr_json *item)
 
 static int emit_usage(struct dec *d, const struct lr_json *u)
 {
-    static const char *const known[] = {"input_tokens",          "input_tokens_details",
-                                        "output_tokens",         "output_tokens_details",
-                                        "total_tokens",          NULL};
+    static const char *const known[] = {"input_tokens",  "input_tokens_details",
+                                        "output_tokens", "output_tokens_details",
+                                        "total_tokens",  NULL};
     if (!lr_json_is(u, LR_JSON_OBJECT))
         return 0;
     struct lr_usage sum = {.known = true};
@@ -286,8 +202,8 @@ static int emit_usage(struct dec *d, const struct lr_json *u)
     (void)lr_json_u64(lr_json_get(in, "cache_write_tokens"), &sum.written_input);
     (void)lr_json_u64(lr_json_get(lr_json_get(u, "output_tokens_details"), "reasoning_tokens"),
                       &sum.reasoning);
-    LR_TRY(emit(d, (struct lr_event){.type = LR_EV_USAGE, .usage = sum}));
-    return emit_extras(d, LR_SCOPE_USAGE, u, known);
+    LR_TRY(lr_emit(d->e, (struct lr_event){.type = LR_EV_USAGE, .usage = sum}));
+    return lr_emit_rest(d->e, d->p, LR_SCOPE_USAGE, u, known);
 }
 
 static uint16_t status_of(struct lr_str code)
@@ -296,16 +212,18 @@ static uint16_t status_of(struct lr_str code)
         return 429;
     if (lr_str_is(code, "server_error") || !code.n)
         return 500;
-    return lr_str_starts(code, LR_STR("invalid_")) || lr_str_starts(code, LR_STR("image_")) ? 400 : 500;
+    return lr_str_starts(code, LR_STR("invalid_")) || lr_str_starts(code, LR_STR("image_")) ? 400
+                                                                                            : 500;
 }
 
 static int emit_error(struct dec *d, const struct lr_json *e)
 {
-    struct lr_event ev = {.type = LR_EV_ERROR, .a = text(e, "code"), .b = text(e, "message")};
+    struct lr_event ev = {
+        .type = LR_EV_ERROR, .a = lr_text_of(e, "code"), .b = lr_text_of(e, "message")};
     if (!ev.a.n)
         ev.a = LR_STR("server_error");
     ev.status = status_of(ev.a);
-    return emit(d, ev);
+    return lr_emit(d->e, ev);
 }
 
 static int start(struct dec *d, const struct lr_json *response)
@@ -313,20 +231,18 @@ static int start(struct dec *d, const struct lr_json *response)
     if (d->s->started)
         return 0;
     d->s->started = true;
-    return emit(d, (struct lr_event){.type = LR_EV_START,
-                                     .a = text(response, "id"),
-                                     .b = text(response, "model")});
+    return lr_emit_start(d->e, response);
 }
 
 static int emit_finish(struct dec *d, const struct lr_json *response)
 {
     struct lr_event ev = {.type = LR_EV_FINISH};
-    struct lr_str status = text(response, "status");
-    struct lr_str why = text(lr_json_get(response, "incomplete_details"), "reason");
+    struct lr_str status = lr_text_of(response, "status");
+    struct lr_str why = lr_text_of(lr_json_get(response, "incomplete_details"), "reason");
     if (lr_str_is(status, "completed")) {
         ev.sub = d->s->tools ? LR_FINISH_TOOL : LR_FINISH_STOP;
     } else if (!lr_str_is(status, "incomplete")) {
-        return malformed(d, "a response that is not over");
+        return lr_malformed(d->e, "a response that is not over");
     } else if (lr_str_is(why, "max_output_tokens")) {
         ev.sub = LR_FINISH_LENGTH;
     } else if (lr_str_is(why, "content_filter")) {
@@ -336,37 +252,73 @@ static int emit_finish(struct dec *d, const struct lr_json *response)
         ev.b = why;
     }
     d->s->finished = true;
-    return emit(d, ev);
+    return lr_emit(d->e, ev);
 }
 
 /* Members of a response that echo the request, or say how it was served. */
-static const char *const known_response[] = {
-    "id", "object", "created_at", "completed_at", "status", "error", "incomplete_details", "output",
-    "output_text", "usage", "model", "instructions", "metadata", "parallel_tool_calls", "temperature",
-    "tool_choice", "tools", "top_p", "top_logprobs", "background", "conversation", "image",
-    "max_output_tokens", "max_tool_calls", "previous_response_id", "prompt", "prompt_cache_key",
-    "prompt_cache_options", "prompt_cache_retention", "prompt_cache_diagnostics", "reasoning",
-    "safety_identifier", "service_tier", "store", "text", "tool_usage", "truncation", "user",
-    "access_programs", "billing", "frequency_penalty", "presence_penalty", NULL};
+static const char *const known_response[] = {"id",
+                                             "object",
+                                             "created_at",
+                                             "completed_at",
+                                             "status",
+                                             "error",
+                                             "incomplete_details",
+                                             "output",
+                                             "output_text",
+                                             "usage",
+                                             "model",
+                                             "instructions",
+                                             "metadata",
+                                             "parallel_tool_calls",
+                                             "temperature",
+                                             "tool_choice",
+                                             "tools",
+                                             "top_p",
+                                             "top_logprobs",
+                                             "background",
+                                             "conversation",
+                                             "image",
+                                             "max_output_tokens",
+                                             "max_tool_calls",
+                                             "previous_response_id",
+                                             "prompt",
+                                             "prompt_cache_key",
+                                             "prompt_cache_options",
+                                             "prompt_cache_retention",
+                                             "prompt_cache_diagnostics",
+                                             "reasoning",
+                                             "safety_identifier",
+                                             "service_tier",
+                                             "store",
+                                             "text",
+                                             "tool_usage",
+                                             "truncation",
+                                             "user",
+                                             "access_programs",
+                                             "billing",
+                                             "frequency_penalty",
+                                             "presence_penalty",
+                                             NULL};
 
 /* The final response: what was not streamed of it, and how it ended. */
 static int finish(struct dec *d, const struct lr_json *response)
 {
     struct lr_responses_dec *s = d->s;
     if (!lr_json_is(response, LR_JSON_OBJECT))
-        return malformed(d, "a response that is no object");
+        return lr_malformed(d->e, "a response that is no object");
     LR_TRY(start(d, response));
-    struct lr_str status = text(response, "status");
+    struct lr_str status = lr_text_of(response, "status");
     if (lr_str_is(status, "failed") || lr_str_is(status, "cancelled"))
         return emit_error(d, lr_json_get(response, "error"));
     uint64_t index = 0;
-    for (const struct lr_json *item = first_of(response, "output"); item; item = item->next, index++)
+    for (const struct lr_json *item = lr_first_of(response, "output"); item;
+         item = item->next, index++)
         if (index >= s->items)
             LR_TRY(end_item(d, index, item));
-    LR_TRY(end_part(d));
+    LR_TRY(lr_emit_part_end(d->e, d->p));
     LR_TRY(emit_finish(d, response));
     LR_TRY(emit_usage(d, lr_json_get(response, "usage")));
-    LR_TRY(emit_extras(d, LR_SCOPE_TOP, response, known_response));
+    LR_TRY(lr_emit_rest(d->e, d->p, LR_SCOPE_TOP, response, known_response));
     s->done = true;
     return 0;
 }
@@ -376,40 +328,40 @@ static int reach(struct dec *d, const struct lr_json *ev, enum lr_part_type type
 {
     uint64_t item = 0, piece = 0;
     if (!lr_json_u64(lr_json_get(ev, "output_index"), &item))
-        return malformed(d, "an event without an output_index");
+        return lr_malformed(d->e, "an event without an output_index");
     (void)lr_json_u64(lr_json_get(ev, index), &piece); /* 0 when absent */
     return open_part(d, item, piece,
-                     (struct lr_event){.sub = (uint8_t)type, .a = text(ev, "item_id")});
+                     (struct lr_event){.sub = (uint8_t)type, .a = lr_text_of(ev, "item_id")});
 }
 
 static int on_text(struct dec *d, const struct lr_json *ev)
 {
     LR_TRY(reach(d, ev, LR_PART_TEXT, "content_index"));
     LR_TRY(emit_logprobs(d, lr_json_get(ev, "logprobs")));
-    return emit_delta(d, text(ev, "delta"));
+    return lr_emit_delta(d->e, d->p, lr_text_of(ev, "delta"));
 }
 
 static int on_refusal(struct dec *d, const struct lr_json *ev)
 {
     LR_TRY(reach(d, ev, LR_PART_REFUSAL, "content_index"));
-    return emit_delta(d, text(ev, "delta"));
+    return lr_emit_delta(d->e, d->p, lr_text_of(ev, "delta"));
 }
 
 static int on_summary(struct dec *d, const struct lr_json *ev)
 {
     LR_TRY(reach(d, ev, LR_PART_REASONING, "summary_index"));
-    return emit_delta(d, text(ev, "delta"));
+    return lr_emit_delta(d->e, d->p, lr_text_of(ev, "delta"));
 }
 
 static int on_reasoning_text(struct dec *d, const struct lr_json *ev)
 {
     LR_TRY(reach(d, ev, LR_PART_REASONING, "content_index"));
-    return emit_delta(d, text(ev, "delta"));
+    return lr_emit_delta(d->e, d->p, lr_text_of(ev, "delta"));
 }
 
 static int on_part_added(struct dec *d, const struct lr_json *ev)
 {
-    struct lr_str type = text(lr_json_get(ev, "part"), "type");
+    struct lr_str type = lr_text_of(lr_json_get(ev, "part"), "type");
     if (lr_str_is(type, "output_text"))
         return reach(d, ev, LR_PART_TEXT, "content_index");
     if (lr_str_is(type, "refusal"))
@@ -422,13 +374,13 @@ static int on_part_added(struct dec *d, const struct lr_json *ev)
 /* What it repeats is known, but for annotations that nobody streamed. */
 static int on_part_done(struct dec *d, const struct lr_json *ev)
 {
-    struct lr_responses_dec *s = d->s;
     const struct lr_json *notes = lr_json_get(lr_json_get(ev, "part"), "annotations");
-    if (!s->open || (s->type != LR_PART_TEXT && s->type != LR_PART_REFUSAL))
+    bool text = d->p->type == LR_PART_TEXT;
+    if (!d->p->open || (!text && d->p->type != LR_PART_REFUSAL))
         return 0;
-    if (s->type == LR_PART_TEXT && !s->annotated && lr_json_is(notes, LR_JSON_ARRAY) && notes->n)
-        LR_TRY(emit_extra(d, LR_SCOPE_PART, LR_STR("annotations"), notes));
-    return end_part(d);
+    if (text && !d->s->annotated && lr_json_is(notes, LR_JSON_ARRAY) && notes->n)
+        LR_TRY(lr_emit_extra(d->e, d->p, LR_SCOPE_PART, LR_STR("annotations"), notes->raw));
+    return lr_emit_part_end(d->e, d->p);
 }
 
 /* output_text.done, refusal.done, function_call_arguments.done: the text, if nobody streamed it. */
@@ -436,11 +388,11 @@ static int on_text_done(struct dec *d, const struct lr_json *ev)
 {
     static const char *const names[] = {"text", "refusal", "arguments"};
     uint64_t item = 0;
-    if (!d->s->open || d->s->bytes || !lr_json_u64(lr_json_get(ev, "output_index"), &item) ||
+    if (!d->p->open || d->p->bytes || !lr_json_u64(lr_json_get(ev, "output_index"), &item) ||
         item != d->s->item)
         return 0;
     for (size_t i = 0; i < LR_COUNT(names); i++)
-        LR_TRY(emit_delta(d, text(ev, names[i])));
+        LR_TRY(lr_emit_delta(d->e, d->p, lr_text_of(ev, names[i])));
     return 0;
 }
 
@@ -451,27 +403,16 @@ static int on_annotation(struct dec *d, const struct lr_json *ev)
         return 0;
     LR_TRY(reach(d, ev, LR_PART_TEXT, "content_index"));
     d->s->annotated = true;
-    struct lr_str tight;
-    LR_TRY(lr_json_tight(d->a, one->raw, &tight));
-    char *list = lr_arena_alloc(d->a, tight.n + 2, 1);
-    LR_FAIL_IF(!list, LR_ENOMEM);
-    list[0] = '[';
-    memcpy(list + 1, tight.p, tight.n);
-    list[tight.n + 1] = ']';
-    return emit(d, (struct lr_event){.type = LR_EV_EXTRA,
-                                     .sub = LR_SCOPE_PART,
-                                     .part = current(d),
-                                     .a = LR_STR("annotations"),
-                                     .b = lr_str(list, tight.n + 2)});
+    return lr_emit_one(d->e, d->p, LR_STR("annotations"), one->raw);
 }
 
 static int on_arguments(struct dec *d, const struct lr_json *ev)
 {
     uint64_t item = 0;
-    if (!lr_json_u64(lr_json_get(ev, "output_index"), &item) || !d->s->open || item != d->s->item ||
-        d->s->type != LR_PART_TOOL_CALL)
-        return malformed(d, "arguments of a call that is not open");
-    return emit_delta(d, text(ev, "delta"));
+    if (!lr_json_u64(lr_json_get(ev, "output_index"), &item) || !d->p->open || item != d->s->item ||
+        d->p->type != LR_PART_TOOL_CALL)
+        return lr_malformed(d->e, "arguments of a call that is not open");
+    return lr_emit_delta(d->e, d->p, lr_text_of(ev, "delta"));
 }
 
 static int on_item_added(struct dec *d, const struct lr_json *ev)
@@ -479,15 +420,15 @@ static int on_item_added(struct dec *d, const struct lr_json *ev)
     uint64_t index = 0;
     const struct lr_json *item = lr_json_get(ev, "item");
     if (!lr_json_u64(lr_json_get(ev, "output_index"), &index))
-        return malformed(d, "an item without an output_index");
-    return lr_str_is(text(item, "type"), "function_call") ? open_call(d, index, item) : 0;
+        return lr_malformed(d->e, "an item without an output_index");
+    return lr_str_is(lr_text_of(item, "type"), "function_call") ? open_call(d, index, item) : 0;
 }
 
 static int on_item_done(struct dec *d, const struct lr_json *ev)
 {
     uint64_t index = 0;
     if (!lr_json_u64(lr_json_get(ev, "output_index"), &index))
-        return malformed(d, "an item without an output_index");
+        return lr_malformed(d->e, "an item without an output_index");
     return end_item(d, index, lr_json_get(ev, "item"));
 }
 
@@ -533,7 +474,8 @@ static const struct {
     {"response.queued", on_nothing},
 };
 
-/* An event of an unknown type, without its number: that is its place in this stream, not its content. */
+/* An event of an unknown type, without its number: that is its place in this stream, not its
+ * content. */
 static int emit_unknown(struct dec *d, struct lr_str type, const struct lr_json *ev)
 {
     struct lr_event out = {.type = LR_EV_EXTRA, .sub = LR_SCOPE_EVENT, .a = type};
@@ -549,9 +491,9 @@ static int emit_unknown(struct dec *d, struct lr_str type, const struct lr_json 
         lr_jw_raw(&w, m->raw);
     }
     lr_jw_end(&w);
-    int rc = b.rc ? b.rc : lr_json_tight(d->a, lr_buf_str(&b), &out.b);
+    int rc = b.rc ? b.rc : lr_json_tight(d->e->a, lr_buf_str(&b), &out.b);
     if (!rc)
-        rc = emit(d, out);
+        rc = lr_emit(d->e, out);
     lr_buf_free(&b);
     return rc;
 }
@@ -571,37 +513,38 @@ static int read_event(struct dec *d, struct lr_str type, const struct lr_json *e
         if (!lr_str_is(type, rows[i].type))
             continue;
         if (!d->s->started && rows[i].on != on_nothing)
-            return malformed(d, "an event before response.created");
+            return lr_malformed(d->e, "an event before response.created");
         return rows[i].on(d, ev);
     }
     return d->s->started ? emit_unknown(d, type, ev) : 0;
 }
 
-int lr_responses_dec_event(void *state, struct lr_arena *scratch, struct lr_str name,
-                           struct lr_str data, lr_event_fn fn, void *ctx, struct lr_err *err)
+int lr_responses_dec_event(void *state, const struct lr_emit *e, struct lr_str name,
+                           struct lr_str data)
 {
-    struct dec d = {state, scratch, fn, ctx, err};
+    struct lr_responses_dec *s = state;
+    struct dec d = {s, &s->parts, e};
     struct lr_json *ev;
     if (lr_str_is(data, "[DONE]")) /* some servers end every stream so */
         return 0;
-    LR_TRY(lr_json_parse(scratch, data, NULL, &ev, err));
+    LR_TRY(lr_json_parse(e->a, data, NULL, &ev, e->err));
     if (!lr_json_is(ev, LR_JSON_OBJECT))
-        return malformed(&d, "an event that is no object");
-    struct lr_str type = text(ev, "type");
+        return lr_malformed(e, "an event that is no object");
+    struct lr_str type = lr_text_of(ev, "type");
     return read_event(&d, type.n ? type : name, ev);
 }
 
-int lr_responses_dec_whole(void *state, struct lr_arena *scratch, struct lr_str body, lr_event_fn fn,
-                           void *ctx, struct lr_err *err)
+int lr_responses_dec_whole(void *state, const struct lr_emit *e, struct lr_str body)
 {
-    struct dec d = {state, scratch, fn, ctx, err};
+    struct lr_responses_dec *s = state;
+    struct dec d = {s, &s->parts, e};
     struct lr_json *root;
-    LR_TRY(lr_json_parse(scratch, body, NULL, &root, err));
-    const struct lr_json *e = lr_json_get(root, "error");
-    if (lr_json_is(e, LR_JSON_OBJECT) && !lr_json_get(root, "output"))
-        return emit_error(&d, e);
+    LR_TRY(lr_json_parse(e->a, body, NULL, &root, e->err));
+    const struct lr_json *error = lr_json_get(root, "error");
+    if (lr_json_is(error, LR_JSON_OBJECT) && !lr_json_get(root, "output"))
+        return emit_error(&d, error);
     if (!lr_json_is(lr_json_get(root, "output"), LR_JSON_ARRAY))
-        return malformed(&d, "a response without output");
+        return lr_malformed(e, "a response without output");
     return finish(&d, root);
 }
 

@@ -7,21 +7,17 @@
 #include "dialect/dialect_int.h"
 
 struct lr_responses_dec {
-    bool started, open, finished, done;
-    bool tools;             /* some item was a function call */
-    uint32_t parts;         /* opened so far */
-    enum lr_part_type type; /* of the open part */
-    size_t bytes;           /* of deltas of the open part */
-    bool annotated;         /* annotations of the open part were streamed */
-    uint64_t item, piece;   /* where the open part is: output_index; content_index or summary_index */
-    uint64_t items;         /* items that are over: all below this output_index */
-    uint32_t item_parts;    /* parts of that item so far */
+    bool started, finished, done;
+    bool tools;           /* some item was a function call */
+    bool annotated;       /* annotations of the open part were streamed */
+    struct lr_parts parts;
+    uint64_t item, piece; /* where the open part is: output_index; content_index or summary_index */
+    uint64_t items;       /* items that are over: all below this output_index */
+    uint32_t item_parts;  /* parts of that item so far */
 };
 
-int lr_responses_dec_event(void *state, struct lr_arena *scratch, struct lr_str name,
-                           struct lr_str data, lr_event_fn fn, void *ctx, struct lr_err *err);
-int lr_responses_dec_whole(void *state, struct lr_arena *scratch, struct lr_str body, lr_event_fn fn,
-                           void *ctx, struct lr_err *err);
+int lr_responses_dec_event(void *state, const struct lr_emit *e, struct lr_str name, struct lr_str data);
+int lr_responses_dec_whole(void *state, const struct lr_emit *e, struct lr_str body);
 bool lr_responses_dec_done(const void *state);
 
 enum lr_responses_item { LR_ITEM_NONE, LR_ITEM_MESSAGE, LR_ITEM_REASONING, LR_ITEM_CALL };
