@@ -39,6 +39,7 @@
 #include "dialect/dialect.h"
 #include "kern/kern.h"
 #include "nn/nn.h"
+#include "policy/policy.h"
 
 #include <stdatomic.h>
 
@@ -136,18 +137,33 @@ void lr_engine_memory(const struct lr_engine *e, struct lr_engine_memory *out);
 
 struct lr_engine_seq;
 
+/* What decides over a sequence's rows. */
+struct lr_engine_policy {
+    const struct lr_policy_stack *stack; /* copied; NULL: every row is kept */
+    struct lr_policy_budget budget;
+    uint64_t seed;  /* of its random numbers: the same seed, the same decisions */
+    bool capped;    /* evict inside prompts too, every LR_ENGINE_TILE positions: rows never exceed the
+                       budget by more than a tile. Otherwise a prompt is held whole until it ends. */
+    bool guard;     /* check after every edit that it left what it may; always on in test builds */
+};
+
 struct lr_engine_seq_opts {
     uint32_t tokens_max; /* admission: rows of so many tokens are promised in advance, so that feeding
                             them cannot fail for want of room; 0: nothing promised, each feed may fail */
-    const struct lr_engine_codec *codec; /* default: the engine's */
+    uint32_t tokens_prompt; /* of those, the prompt (0: not known). With a budget less is promised:
+                               what the prompt needs, and the budget from its end on */
+    const struct lr_engine_codec *codec; /* default: the stack's, else the engine's; not both */
+    struct lr_engine_policy policy;
 };
 
-/* LR_EOVER when what is in use and what is promised leave no room. */
+/* LR_EOVER when what is in use and what is promised leave no room. LR_EINVAL, LR_EUNSUPPORTED: stack,
+ * budget and model do not go together (a sentence says why); nothing was begun. */
 int lr_engine_seq_open(struct lr_engine_seq **out, struct lr_engine *e,
                        const struct lr_engine_seq_opts *o, struct lr_err *err);
 void lr_engine_seq_close(struct lr_engine_seq *s); /* NULL is fine */
-/* A twin that shares every page until one of the two writes. Charged: the pages tokens_max needs
- * beyond the shared ones, and for both a copy of their last, unfinished pages. */
+/* A twin that shares every page until one of the two writes, with a copy of the policy's state (not of
+ * watchers). Charged: the pages tokens_max needs beyond the shared ones, and for both a copy of their
+ * last, unfinished pages. */
 int lr_engine_seq_fork(struct lr_engine_seq **out, struct lr_engine_seq *s, uint32_t tokens_max,
                        struct lr_err *err);
 /* The next token's position: tokens fed so far, whatever rows remain of them. */
@@ -159,13 +175,15 @@ int lr_engine_seq_truncate(struct lr_engine_seq *s, uint32_t len);
 struct lr_engine_seq_bytes {
     uint64_t unique; /* pages that closing it would free */
     uint64_t shared; /* pages it shares with others */
-    uint64_t tables; /* what finds the pages */
+    uint64_t tables; /* what finds the pages, and what policies keep beside rows */
     uint64_t rows;   /* rows in all tables */
+    uint64_t peak;   /* most bytes of pages held at a time since it was opened or forked, shared ones
+                        included */
 };
 void lr_engine_seq_bytes(const struct lr_engine_seq *s, struct lr_engine_seq_bytes *out);
 
-/* All rows as bytes, docs/formats/rows.md: loading them into a sequence of the same model shape and
- * codec continues bit for bit. save: *n is the buffer's size in, the bytes out; with buf NULL only
+/* All rows and the policy's state as bytes, docs/formats/rows.md: loading them into a sequence of the
+ * same model shape, codec and stack continues bit for bit. save: *n is the buffer's size in, the bytes out; with buf NULL only
  * says how many. load: into an empty sequence; LR_ECORRUPT (checksum), LR_EVERSION (other layout). */
 int lr_engine_seq_save(const struct lr_engine_seq *s, void *buf, size_t *n);
 int lr_engine_seq_load(struct lr_engine_seq *s, const void *buf, size_t n);
@@ -215,6 +233,8 @@ enum lr_engine_tap_kind {
     LR_ENGINE_TAP_AWIN = 16, /* attention of the last `window` tokens */
     LR_ENGINE_TAP_ACOL = 32, /* attention of all tokens of the feed, summed per row */
     LR_ENGINE_TAP_LSE = 64,  /* log-sum-exp of each query's logits */
+    LR_ENGINE_TAP_OUT = 128, /* attention output */
+    LR_ENGINE_TAP_H = 256,   /* residual stream at the layer's entry */
 };
 
 /* What `seen` gets for one feed and layer, after the layer's attention and before any row moved; all
@@ -225,8 +245,8 @@ struct lr_engine_view {
     uint32_t n_tok;   /* of the feed in this tile */
     uint32_t n_win;   /* min(window, n_tok): the last ones */
     int32_t pos;      /* of the first token; the others follow */
-    const float *x;   /* (n_tok, n_embd) */
-    const float *qpre, *q; /* (n_tok, n_head, d_head) */
+    const float *x, *h; /* (n_tok, n_embd) */
+    const float *qpre, *q, *out; /* (n_tok, n_head, d_head) */
     const float *kpre;     /* (n_tok, n_kv, d_head) */
     const float *lse;      /* (n_tok, n_head) */
     /* Of query head h: awin[h] is (n_win, rows of KV head h / (n_head / n_kv)), acol[h] (rows). */
@@ -256,16 +276,23 @@ struct lr_engine_work {
     float *logits;          /* (n_logits, n_vocab) */
     float *hidden;          /* (n, n_embd), normalised as the output matrix gets it; NULL: none */
     struct lr_engine_tap *tap; /* NULL: none */
+    enum lr_policy_phase phase; /* where the sequence stands after these tokens; 0: inside a prompt */
 };
 
 /* One pass through the layers for all of them at once: together at most LR_ENGINE_BATCH tokens, each
- * sequence once. Room for all rows is found first: on LR_EOVER nothing has changed. */
+ * sequence once. Room for all rows is found first: on LR_EOVER nothing has changed. Policies edit
+ * after the last layer, before this returns. A policy that fails fails its sequence alone: the step is
+ * good, lr_engine_seq_status tells, and the sequence can only be closed. */
 int lr_engine_step(struct lr_engine *e, const struct lr_engine_work *work, size_t n_work,
                    struct lr_err *err);
 
-/* Any number of tokens of one sequence, tile by tile. logits: of the last token, n_vocab floats, or
- * NULL. cancel (may be NULL) is read between tiles: LR_ECANCEL leaves the tiles that were done in the
- * sequence. */
+/* Any number of tokens of one sequence, tile by tile; the last tile has the phase, those before are
+ * CHUNK. logits: of the last token, n_vocab floats, or NULL. cancel (may be NULL) is read between
+ * tiles: LR_ECANCEL leaves the tiles that were done in the sequence. A policy's failure is the feed's. */
+int lr_engine_feed_as(struct lr_engine_seq *s, const uint32_t *tokens, size_t n,
+                      enum lr_policy_phase phase, float *logits, const atomic_bool *cancel,
+                      struct lr_err *err);
+/* A prompt: phase PROMPT_END. (Decode with phase TOKEN; without a policy it makes no difference.) */
 int lr_engine_feed(struct lr_engine_seq *s, const uint32_t *tokens, size_t n, float *logits,
                    const atomic_bool *cancel, struct lr_err *err);
 
@@ -274,6 +301,66 @@ enum lr_engine_pool { LR_ENGINE_POOL_MEAN, LR_ENGINE_POOL_LAST };
  * rows are dropped again. */
 int lr_engine_embed(struct lr_engine *e, const uint32_t *tokens, size_t n,
                     enum lr_engine_pool pool, float *out, struct lr_err *err);
+
+/* ---- policies on sequences (host.c) ----
+ *
+ * For who schedules: cut prompts with lr_engine_seq_tile, say the phase in every lr_engine_work, call
+ * turn_end after a reply, look at lr_engine_seq_status after each step. */
+
+/* Tokens that the next piece of a prompt should have, when `left` of it remain (this piece included) and
+ * a step has room for `most`: so that the last piece covers the policy's window, and pieces of capped
+ * sequences end where rows are evicted. Results do not depend on the cuts then. 0: wait for a step with
+ * more room (LR_ENGINE_TILE is always enough). Never more than LR_ENGINE_TILE. Without a policy:
+ * the least of the three. */
+uint32_t lr_engine_seq_tile(const struct lr_engine_seq *s, uint32_t left, uint32_t most);
+/* 0, or why the sequence's policy failed (err may be NULL). */
+int lr_engine_seq_status(const struct lr_engine_seq *s, struct lr_err *err);
+/* The reply is complete: policies may edit. */
+int lr_engine_seq_turn_end(struct lr_engine_seq *s, struct lr_err *err);
+/* Puts a policy on a sequence that has none, e.g. a fork of a prefix kept without one. The codec must
+ * be the sequence's. LR_EUNSUPPORTED when the sequence has tokens and the policy had to see them. */
+int lr_engine_seq_attach(struct lr_engine_seq *s, const struct lr_engine_policy *p,
+                         struct lr_err *err);
+/* True when a policy that knew the question dropped rows: these rows serve no other question. */
+bool lr_engine_seq_spent(const struct lr_engine_seq *s);
+/* Tags the rows at positions [from, to) LR_POLICY_TAG_KEEP: no policy drops them (a system prompt).
+ * Budgets must have room for them. LR_EOVER: no room to copy shared pages. */
+int lr_engine_seq_protect(struct lr_engine_seq *s, uint32_t from, uint32_t to);
+
+#define LR_ENGINE_ACTIVE UINT32_MAX /* the policy that edits, where a watcher's index is asked for */
+#define LR_ENGINE_WATCHERS 64u
+
+struct lr_engine_policy_info {
+    uint32_t rows_budget;   /* a table's, on average; LR_POLICY_NO_LIMIT: none (yet) */
+    uint64_t rows_evicted;  /* since open, in all tables */
+    uint64_t tap_bytes;     /* written for its taps: what it asked for, whoever else did */
+    uint64_t tap_ns;        /* computing all taps of the sequence; shared by its watchers */
+    uint64_t ns;            /* in the policy's own hooks */
+    uint64_t state_bytes;   /* kept beside rows for it */
+};
+/* LR_EINVAL: no such watcher, or no policy. */
+int lr_engine_seq_info(const struct lr_engine_seq *s, uint32_t index,
+                       struct lr_engine_policy_info *out);
+
+/* Prefill once, fork per policy and budget. Watchers look at a sequence that keeps every row: each
+ * stack observes, none edits. p->budget and capped are not read. *index: 0, 1, .. */
+int lr_engine_seq_watch(struct lr_engine_seq *s, const struct lr_engine_policy *p, uint32_t *index,
+                        struct lr_err *err);
+/* Gives s, a fork of `watched` that has fed nothing since (and has no policy), a copy of a watcher with
+ * a budget. The fork then stands at the end of a prompt and is edited at once. The last step of
+ * `watched` must have ended a prompt. */
+int lr_engine_seq_adopt(struct lr_engine_seq *s, const struct lr_engine_seq *watched, uint32_t index,
+                        const struct lr_policy_budget *budget, struct lr_err *err);
+/* Feeds the future to a fork of s, drops the fork, and writes the attention each row of s got from it,
+ * summed over the heads of its group, into column 0 of a watcher or the active policy: what the oracle
+ * keeps by. Before adopt, or before the end of the prompt is fed. */
+int lr_engine_seq_foresee(struct lr_engine_seq *s, uint32_t index, const uint32_t *future, size_t n,
+                          struct lr_err *err);
+
+/* Loads a plug-in, a shared object with the entry LR_POLICY_ENTRY of larder/policy.h, and adds what it
+ * brings to the lists of policy/. At start, before other threads. It is never unloaded. LR_ENOENT, LR_EIO:
+ * cannot be loaded (the loader's words); else as lr_policy_register. */
+int lr_engine_plugin_load(const char *path, struct lr_err *err);
 
 /* ---- random models ---- */
 
@@ -495,5 +582,105 @@ bool lr_engine_parse_closed(const struct lr_engine_parse *p);   /* must end here
  * completed, and the ends of generation when it may end. */
 int lr_engine_parse_mask(struct lr_engine_parse *p, const struct lr_engine_lexicon *l,
                          uint64_t *mask);
+
+/* ---- scheduler (sched.c): many conversations on one engine ----
+ *
+ *   submit --> waiting, by tenant --> running: tiles of prompts and single tokens in one step --> done
+ *   cancel --------^---------------------^        event, vector: what is told on the way
+ *
+ * One thread a model; it owns the engine from open to close. Replies do not depend on the company they
+ * are made in: same prompt, sampling and seed, same reply. What is submitted has been checked: the prompt
+ * fits the context, and the context fits the arena, so that a job alone always ends. When memory is short
+ * the kept conversations go first, then replies that began last are put aside and later fed again, to
+ * the same bits; jobs that were not begun wait. */
+
+struct lr_engine_sched;
+struct lr_engine_job; /* from submit until its `done` has returned */
+
+#define LR_ENGINE_PARALLEL_MAX 128u  /* replies at once */
+#define LR_ENGINE_QUEUE_MAX    4096u /* jobs that wait */
+#define LR_ENGINE_CHOICES_MAX  2048u /* prompts times choices of a job */
+
+struct lr_engine_sched_opts {
+    /* These outlive the scheduler. lexicon NULL: no job has a grammar. */
+    const struct lr_nn_tok *tok;
+    const struct lr_engine_template *tmpl;
+    const struct lr_engine_lexicon *lexicon;
+    uint32_t context;  /* tokens of a prompt and its reply; 0: the model's, or what fits the arena */
+    uint32_t parallel; /* replies at once; 0: 8 */
+    uint32_t queue;    /* jobs that wait; 0: 64 */
+    bool forget;       /* keep no rows of finished conversations */
+};
+
+/* Starts the thread. LR_EOVER when `context` does not fit the arena. */
+int lr_engine_sched_open(struct lr_engine_sched **out, struct lr_engine *e,
+                         const struct lr_engine_sched_opts *o, struct lr_err *err);
+/* Takes no more jobs; those it has may end until `drain_ns` from now, then they are cancelled. Returns
+ * when the last `done` has. The engine is the caller's again. NULL is fine. */
+void lr_engine_sched_close(struct lr_engine_sched *s, uint64_t drain_ns);
+uint32_t lr_engine_sched_context(const struct lr_engine_sched *s);
+
+struct lr_engine_prompt {
+    const uint32_t *id;
+    size_t n;
+};
+
+/* What a job took. */
+struct lr_engine_bill {
+    uint64_t queue_ns, prefill_ns, decode_ns; /* waiting; until the first token; from there */
+    uint64_t prompt, cached, reply;           /* tokens; cached: of the prompt, found computed */
+};
+
+struct lr_engine_ask {
+    enum lr_kind kind;
+    uint64_t tenant; /* shares of the machine are between tenants; so is nothing else */
+    const struct lr_engine_prompt *prompts; /* copied */
+    size_t n_prompts;
+    char id[25]; /* of tool calls */
+
+    /* CHAT, COMPLETION. Choice i of prompt p is number p * n + i. */
+    uint32_t n;          /* choices of each prompt; 0: 1 */
+    uint32_t max_tokens; /* of a reply; 0: what the context leaves */
+    struct lr_engine_sampling sampling;      /* copied; further choices draw from seeds of their own */
+    const struct lr_engine_grammar *grammar; /* outlives the job; NULL: none */
+    const struct lr_str *stops;              /* copied */
+    size_t n_stops;
+    bool tools;    /* CHAT: tool calls are looked for, control tokens spelled out */
+    bool no_think; /* CHAT: the prompt has closed the reasoning */
+
+    /* EMBEDDING */
+    enum lr_engine_pool pool;
+
+    /* All on the scheduler's thread; they must not block for long nor call the scheduler, resume
+     * excepted. event: PART, DELTA, PART_END, LOGPROBS, FINISH; at the end USAGE; LR_EBUSY: taken, but no
+     * more of this job until resume; other errors end the job with them. vector: of prompt number i,
+     * length 1. done: always last, exactly once. */
+    int (*event)(void *ctx, const struct lr_event *ev);
+    int (*vector)(void *ctx, size_t i, const float *v, size_t n);
+    void (*done)(void *ctx, int rc, const struct lr_engine_bill *bill, const struct lr_err *err);
+    void *ctx;
+};
+
+/* From any thread. LR_EOVER: longer than the context; LR_EBUSY: the queue is full; LR_ECLOSED: closing, or
+ * the model failed; LR_EINVAL, LR_ENOMEM. *out before the first callback. */
+int lr_engine_sched_submit(struct lr_engine_sched *s, const struct lr_engine_ask *ask,
+                           struct lr_engine_job **out, struct lr_err *err);
+/* Asks the job to end; its done says LR_ECANCEL unless it ended by itself first. From any thread, also
+ * in a lock that callbacks take; the caller makes sure that done has not returned. */
+void lr_engine_sched_cancel(struct lr_engine_sched *s, struct lr_engine_job *j);
+/* There is room again for the events of a job (perhaps before the event that said LR_EBUSY has returned).
+ * Likewise. */
+void lr_engine_sched_resume(struct lr_engine_sched *s, struct lr_engine_job *j);
+
+struct lr_engine_sched_stats {
+    uint32_t waiting, running, kept; /* jobs; replies and texts; conversations */
+    bool failed;                     /* the model's file changed under us: nothing is taken any more */
+    uint64_t jobs, refused, preempted;
+    uint64_t prompt_tokens, cached_tokens, reply_tokens; /* computed, found, made */
+    uint64_t steps, step_tokens, busy_ns;                /* of the engine */
+    struct lr_engine_memory memory;
+};
+/* From any thread. */
+void lr_engine_sched_stats(struct lr_engine_sched *s, struct lr_engine_sched_stats *out);
 
 #endif
