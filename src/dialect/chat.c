@@ -10,9 +10,8 @@
  *
  *   bypass: a file by id, audio out (or an earlier one by id), web search and other hosted tools
  *
- * Writing. From Chat itself the client's own members are copied with the model changed. From
- * another dialect the canonical form is spelled out; what has no counterpart is refused by name,
- * except what cannot change the answer, which is dropped by name:
+ * Writing spells the canonical form out. What has no counterpart is refused by name, except what
+ * cannot change the answer, which is dropped by name:
  *
  *   - reasoning of earlier turns: Chat upstreams neither need nor accept it
  *   - is_error of a tool result: its text says so
@@ -548,71 +547,23 @@ static int refuse(const struct to *t, const char *where, const char *what)
 /* Extras of another dialect: dropped where they cannot change the answer, else refused by name. */
 static int leave_out(const struct to *t, const struct lr_extra *list, const char *where)
 {
-    static const char *const droppable[] = {"cache_control", "citations",   "id",
-                                            "status",        "annotations", "logprobs"};
-    for (const struct lr_extra *x = list; x; x = x->next) {
-        bool drop = false;
-        for (size_t i = 0; i < LR_COUNT(droppable) && !drop; i++)
-            if (lr_str_is(x->v->key, droppable[i])) {
-                drop = true;
-                LR_TRY(lr_dropped(t->dropped, droppable[i]));
-            }
-        if (!drop && x->v->type != LR_JSON_NULL)
-            return lr_err_set(t->err, LR_EUNSUPPORTED, where, "`%.*s` has no counterpart in chat",
-                              LR_FMT(x->v->key));
-    }
-    return 0;
-}
-
-static void put_str(struct to *t, const char *key, struct lr_str s)
-{
-    lr_jw_key(&t->w, key);
-    lr_jw_str(&t->w, s);
-}
-
-static void put_raw(struct to *t, const char *key, const struct lr_json *v)
-{
-    if (!v)
-        return;
-    lr_jw_key(&t->w, key);
-    lr_jw_raw(&t->w, v->raw);
-}
-
-/* "key": "data:<media>;base64,<data>", or the URL. Media types and base64 need no escapes, but they
- * are a client's, so they are quoted with care. */
-static int put_url(struct to *t, const char *key, const struct lr_part *p)
-{
-    if (p->url.n) {
-        put_str(t, key, p->url);
+    static const char *const droppable[] = {"cache_control", "citations", "id", "status",
+                                            "annotations",   "logprobs",  NULL};
+    const struct lr_json *kept;
+    LR_TRY(lr_drop_extras(list, droppable, t->dropped, &kept));
+    if (!kept)
         return 0;
-    }
-    struct lr_buf b;
-    lr_buf_init(&b, t->w.b->max);
-    (void)lr_buf_addz(&b, "data:"); /* failures stick in b */
-    (void)lr_buf_adds(&b, p->media);
-    (void)lr_buf_addz(&b, ";base64,");
-    int rc = lr_buf_adds(&b, p->data);
-    if (!rc)
-        put_str(t, key, lr_buf_str(&b));
-    lr_buf_free(&b);
-    return rc;
-}
-
-static void begin_part(struct to *t, const char *type)
-{
-    lr_jw_obj(&t->w);
-    lr_jw_key(&t->w, "type");
-    lr_jw_strz(&t->w, type);
+    return lr_err_set(t->err, LR_EUNSUPPORTED, where, "`%.*s` has no counterpart in chat",
+                      LR_FMT(kept->key));
 }
 
 static int write_image(struct to *t, const struct lr_part *p)
 {
-    begin_part(t, "image_url");
-    lr_jw_key(&t->w, "image_url");
-    lr_jw_obj(&t->w);
-    LR_TRY(put_url(t, "url", p));
+    lr_put_type(&t->w, "image_url");
+    lr_put_obj(&t->w, "image_url");
+    LR_TRY(lr_put_url(&t->w, "url", p));
     if (p->detail.n)
-        put_str(t, "detail", p->detail);
+        lr_put_str(&t->w, "detail", p->detail);
     lr_jw_end(&t->w);
     lr_jw_end(&t->w);
     return 0;
@@ -622,11 +573,10 @@ static int write_audio(struct to *t, const struct lr_part *p)
 {
     if (!lr_str_starts(p->media, LR_STR("audio/")))
         return refuse(t, "messages", "audio of this type");
-    begin_part(t, "input_audio");
-    lr_jw_key(&t->w, "input_audio");
-    lr_jw_obj(&t->w);
-    put_str(t, "data", p->data);
-    put_str(t, "format", lr_str(p->media.p + 6, p->media.n - 6));
+    lr_put_type(&t->w, "input_audio");
+    lr_put_obj(&t->w, "input_audio");
+    lr_put_str(&t->w, "data", p->data);
+    lr_put_str(&t->w, "format", lr_str(p->media.p + 6, p->media.n - 6));
     lr_jw_end(&t->w);
     lr_jw_end(&t->w);
     return 0;
@@ -636,11 +586,10 @@ static int write_file(struct to *t, const struct lr_part *p)
 {
     if (!p->data.n)
         return refuse(t, "messages", "a file by URL or id");
-    begin_part(t, "file");
-    lr_jw_key(&t->w, "file");
-    lr_jw_obj(&t->w);
-    put_str(t, "filename", p->name.n ? p->name : LR_STR("file"));
-    LR_TRY(put_url(t, "file_data", p));
+    lr_put_type(&t->w, "file");
+    lr_put_obj(&t->w, "file");
+    lr_put_str(&t->w, "filename", p->name.n ? p->name : LR_STR("file"));
+    LR_TRY(lr_put_url(&t->w, "file_data", p));
     lr_jw_end(&t->w);
     lr_jw_end(&t->w);
     return 0;
@@ -651,13 +600,13 @@ static int write_part(struct to *t, const struct lr_part *p)
     LR_TRY(leave_out(t, p->extra, "messages"));
     switch (p->type) {
     case LR_PART_TEXT:
-        begin_part(t, "text");
-        put_str(t, "text", p->text);
+        lr_put_type(&t->w, "text");
+        lr_put_str(&t->w, "text", p->text);
         lr_jw_end(&t->w);
         return 0;
     case LR_PART_REFUSAL:
-        begin_part(t, "refusal");
-        put_str(t, "refusal", p->text);
+        lr_put_type(&t->w, "refusal");
+        lr_put_str(&t->w, "refusal", p->text);
         lr_jw_end(&t->w);
         return 0;
     case LR_PART_IMAGE:
@@ -703,22 +652,20 @@ static int write_calls(struct to *t, const struct lr_part *parts)
     bool any = false;
     for (const struct lr_part *p = parts; p; p = p->next) {
         if (p->type == LR_PART_REASONING)
-            LR_TRY(lr_dropped(t->dropped, "reasoning"));
+            LR_TRY(lr_dropped(t->dropped, LR_STR("reasoning")));
         if (p->type != LR_PART_TOOL_CALL)
             continue;
         if (!any) {
-            lr_jw_key(&t->w, "tool_calls");
-            lr_jw_arr(&t->w);
+            lr_put_arr(&t->w, "tool_calls");
             any = true;
         }
         LR_TRY(leave_out(t, p->extra, "messages"));
         lr_jw_obj(&t->w);
-        put_str(t, "id", p->id);
-        put_str(t, "type", LR_STR("function"));
-        lr_jw_key(&t->w, "function");
-        lr_jw_obj(&t->w);
-        put_str(t, "name", p->name);
-        put_str(t, "arguments", p->text);
+        lr_put_str(&t->w, "id", p->id);
+        lr_put_str(&t->w, "type", LR_STR("function"));
+        lr_put_obj(&t->w, "function");
+        lr_put_str(&t->w, "name", p->name);
+        lr_put_str(&t->w, "arguments", p->text);
         lr_jw_end(&t->w);
         lr_jw_end(&t->w);
     }
@@ -734,13 +681,13 @@ static int write_results(struct to *t, const struct lr_msg *m)
             return refuse(t, "messages", "a tool message without results");
         LR_TRY(leave_out(t, p->extra, "messages"));
         if (p->is_error)
-            LR_TRY(lr_dropped(t->dropped, "is_error"));
+            LR_TRY(lr_dropped(t->dropped, LR_STR("is_error")));
         for (const struct lr_part *c = p->parts; c; c = c->next)
             if (c->type != LR_PART_TEXT)
                 return refuse(t, "messages", "a tool result that is not text");
         lr_jw_obj(&t->w);
-        put_str(t, "role", LR_STR("tool"));
-        put_str(t, "tool_call_id", p->id);
+        lr_put_str(&t->w, "role", LR_STR("tool"));
+        lr_put_str(&t->w, "tool_call_id", p->id);
         LR_TRY(write_content(t, p->parts));
         lr_jw_end(&t->w);
     }
@@ -753,9 +700,9 @@ static int write_message(struct to *t, const struct lr_msg *m)
     if (m->role == LR_ROLE_TOOL)
         return write_results(t, m);
     lr_jw_obj(&t->w);
-    put_str(t, "role", lr_strz(lr_role_name(m->role)));
+    lr_put_str(&t->w, "role", lr_strz(lr_role_name(m->role)));
     if (m->name.n)
-        put_str(t, "name", m->name);
+        lr_put_str(&t->w, "name", m->name);
     LR_TRY(write_content(t, m->parts));
     if (m->role == LR_ROLE_ASSISTANT)
         LR_TRY(write_calls(t, m->parts));
@@ -767,21 +714,19 @@ static int write_tools(struct to *t)
 {
     if (!t->r->tools)
         return 0;
-    lr_jw_key(&t->w, "tools");
-    lr_jw_arr(&t->w);
+    lr_put_arr(&t->w, "tools");
     for (const struct lr_tool *k = t->r->tools; k; k = k->next) {
         if (k->json)
             return refuse(t, "tools", "a tool that is no function");
         LR_TRY(leave_out(t, k->extra, "tools"));
         lr_jw_obj(&t->w);
-        put_str(t, "type", LR_STR("function"));
-        lr_jw_key(&t->w, "function");
-        lr_jw_obj(&t->w);
-        put_str(t, "name", k->name);
+        lr_put_str(&t->w, "type", LR_STR("function"));
+        lr_put_obj(&t->w, "function");
+        lr_put_str(&t->w, "name", k->name);
         if (k->description.n)
-            put_str(t, "description", k->description);
-        put_raw(t, "parameters", k->schema);
-        put_raw(t, "strict", k->strict);
+            lr_put_str(&t->w, "description", k->description);
+        lr_put_node(&t->w, "parameters", k->schema);
+        lr_put_node(&t->w, "strict", k->strict);
         lr_jw_end(&t->w);
         lr_jw_end(&t->w);
     }
@@ -796,20 +741,19 @@ static int write_tool_choice(struct to *t)
     case LR_TOOL_CHOICE_ABSENT:
         break;
     case LR_TOOL_CHOICE_AUTO:
-        put_str(t, "tool_choice", LR_STR("auto"));
+        lr_put_str(&t->w, "tool_choice", LR_STR("auto"));
         break;
     case LR_TOOL_CHOICE_NONE:
-        put_str(t, "tool_choice", LR_STR("none"));
+        lr_put_str(&t->w, "tool_choice", LR_STR("none"));
         break;
     case LR_TOOL_CHOICE_REQUIRED:
-        put_str(t, "tool_choice", LR_STR("required"));
+        lr_put_str(&t->w, "tool_choice", LR_STR("required"));
         break;
     case LR_TOOL_CHOICE_NAMED:
         lr_jw_key(&t->w, "tool_choice");
-        begin_part(t, "function");
-        lr_jw_key(&t->w, "function");
-        lr_jw_obj(&t->w);
-        put_str(t, "name", r->tool_choice_name);
+        lr_put_type(&t->w, "function");
+        lr_put_obj(&t->w, "function");
+        lr_put_str(&t->w, "name", r->tool_choice_name);
         lr_jw_end(&t->w);
         lr_jw_end(&t->w);
         break;
@@ -817,8 +761,7 @@ static int write_tool_choice(struct to *t)
         return refuse(t, "tool_choice", "this choice");
     }
     if (r->parallel_tools) {
-        lr_jw_key(&t->w, "parallel_tool_calls");
-        lr_jw_bool(&t->w, !r->parallel_off);
+        lr_put_bool(&t->w, "parallel_tool_calls", !r->parallel_off);
     }
     return 0;
 }
@@ -831,17 +774,16 @@ static int write_format(struct to *t)
     if (r->format == LR_FORMAT_OTHER)
         return refuse(t, "response_format", "this format");
     lr_jw_key(&t->w, "response_format");
-    begin_part(t, r->format == LR_FORMAT_TEXT   ? "text"
-                  : r->format == LR_FORMAT_JSON ? "json_object"
-                                                : "json_schema");
+    lr_put_type(&t->w, r->format == LR_FORMAT_TEXT   ? "text"
+                       : r->format == LR_FORMAT_JSON ? "json_object"
+                                                     : "json_schema");
     if (r->format == LR_FORMAT_SCHEMA) {
-        lr_jw_key(&t->w, "json_schema");
-        lr_jw_obj(&t->w);
-        put_str(t, "name", r->format_name.n ? r->format_name : LR_STR("answer"));
+        lr_put_obj(&t->w, "json_schema");
+        lr_put_str(&t->w, "name", r->format_name.n ? r->format_name : LR_STR("answer"));
         if (r->format_description.n)
-            put_str(t, "description", r->format_description);
-        put_raw(t, "schema", r->format_schema);
-        put_raw(t, "strict", r->format_strict);
+            lr_put_str(&t->w, "description", r->format_description);
+        lr_put_node(&t->w, "schema", r->format_schema);
+        lr_put_node(&t->w, "strict", r->format_strict);
         lr_jw_end(&t->w);
     }
     lr_jw_end(&t->w);
@@ -852,33 +794,25 @@ static void write_sampling(struct to *t)
 {
     const struct lr_request *r = t->r;
     if (r->max_tokens) {
-        lr_jw_key(&t->w, "max_completion_tokens");
-        lr_jw_u64(&t->w, r->max_tokens);
+        lr_put_u64(&t->w, "max_completion_tokens", r->max_tokens);
     }
-    put_raw(t, "temperature", r->temperature);
-    put_raw(t, "top_p", r->top_p);
-    put_raw(t, "top_k", r->top_k);
-    put_raw(t, "presence_penalty", r->presence_penalty);
-    put_raw(t, "frequency_penalty", r->frequency_penalty);
-    put_raw(t, "seed", r->seed);
-    put_raw(t, "logit_bias", r->logit_bias);
+    lr_put_node(&t->w, "temperature", r->temperature);
+    lr_put_node(&t->w, "top_p", r->top_p);
+    lr_put_node(&t->w, "top_k", r->top_k);
+    lr_put_node(&t->w, "presence_penalty", r->presence_penalty);
+    lr_put_node(&t->w, "frequency_penalty", r->frequency_penalty);
+    lr_put_node(&t->w, "seed", r->seed);
+    lr_put_node(&t->w, "logit_bias", r->logit_bias);
     if (r->logprobs || r->top_logprobs) {
-        lr_jw_key(&t->w, "logprobs");
-        lr_jw_bool(&t->w, !lr_json_is(r->logprobs, LR_JSON_FALSE));
+        lr_put_bool(&t->w, "logprobs", !lr_json_is(r->logprobs, LR_JSON_FALSE));
     }
-    put_raw(t, "top_logprobs", r->top_logprobs);
+    lr_put_node(&t->w, "top_logprobs", r->top_logprobs);
     if (r->effort.n)
-        put_str(t, "reasoning_effort", r->effort);
-    if (r->n_stop) {
-        lr_jw_key(&t->w, "stop");
-        lr_jw_arr(&t->w);
-        for (size_t i = 0; i < r->n_stop; i++)
-            lr_jw_str(&t->w, r->stop[i]);
-        lr_jw_end(&t->w);
-    }
+        lr_put_str(&t->w, "reasoning_effort", r->effort);
+    if (r->n_stop)
+        lr_put_texts(&t->w, "stop", r->stop, r->n_stop);
     if (r->n_given) {
-        lr_jw_key(&t->w, "n");
-        lr_jw_u64(&t->w, r->n);
+        lr_put_u64(&t->w, "n", r->n);
     }
 }
 
@@ -886,45 +820,30 @@ static void write_stream(struct to *t)
 {
     if (!t->r->stream)
         return;
-    lr_jw_key(&t->w, "stream");
-    lr_jw_bool(&t->w, true);
-    lr_jw_key(&t->w, "stream_options");
-    lr_jw_obj(&t->w);
-    lr_jw_key(&t->w, "include_usage");
-    lr_jw_bool(&t->w, true);
+    lr_put_bool(&t->w, "stream", true);
+    lr_put_obj(&t->w, "stream_options");
+    lr_put_bool(&t->w, "include_usage", true);
     lr_jw_end(&t->w);
 }
 
 static int write_quiet(struct to *t)
 {
-    const struct lr_request *r = t->r;
-    if (r->user.n)
-        put_str(t, "user", r->user);
-    for (const struct lr_extra *x = r->quiet; x; x = x->next) {
-        char name[64];
-        size_t n = x->v->key.n < sizeof name ? x->v->key.n : sizeof name - 1;
-        memcpy(name, x->v->key.p, n);
-        name[n] = 0;
-        LR_TRY(lr_dropped(t->dropped, name));
-    }
-    return 0;
+    static const char *const written[] = {"user", "safety_identifier", "stream_options", NULL};
+    if (t->r->user.n)
+        lr_put_str(&t->w, "user", t->r->user);
+    return lr_drop_quiet(t->r, written, t->dropped);
 }
 
 int lr_chat_write(const struct lr_request *r, struct lr_str model, uint64_t default_max_tokens,
                   struct lr_buf *out, struct lr_buf *dropped, struct lr_err *err)
 {
     (void)default_max_tokens; /* Chat's limit is optional */
-    if (r->dialect == LR_DIALECT_CHAT) {
-        lr_write_same(r, model, out);
-        return 0;
-    }
     struct to t = {.r = r, .dropped = dropped, .err = err};
     LR_TRY(leave_out(&t, r->extra, "request"));
     lr_jw_init(&t.w, out);
     lr_jw_obj(&t.w);
-    put_str(&t, "model", model);
-    lr_jw_key(&t.w, "messages");
-    lr_jw_arr(&t.w);
+    lr_put_str(&t.w, "model", model);
+    lr_put_arr(&t.w, "messages");
     for (const struct lr_msg *m = r->msgs; m; m = m->next)
         LR_TRY(write_message(&t, m));
     lr_jw_end(&t.w);

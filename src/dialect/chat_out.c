@@ -167,7 +167,7 @@ static int put_chunk(const struct to *t, int i, struct lr_str delta, const char 
         lr_buf_reset(&e->logprobs);
         e->n_waiting = 0;
     }
-    return c->rc ? c->rc : lr_sse_write(t->out, NULL, lr_buf_str(c));
+    return c->rc ? c->rc : lr_sse_write(t->out, (struct lr_str){0}, lr_buf_str(c));
 }
 
 static bool choice_waits(const struct lr_chat_enc *e)
@@ -282,12 +282,9 @@ static int on_call_extra(const struct to *t, const struct lr_event *ev)
 /* Is it a name that a delta of ours may carry? (An extra of that name had an unexpected type.) */
 static bool own_name(struct lr_str name)
 {
-    static const char *const names[] = {"role",    "content",   "reasoning_content",
-                                        "refusal", "reasoning", "tool_calls"};
-    for (size_t i = 0; i < LR_COUNT(names); i++)
-        if (lr_str_is(name, names[i]))
-            return true;
-    return false;
+    static const char *const names[] = {
+        "role", "content", "reasoning_content", "refusal", "reasoning", "tool_calls", NULL};
+    return lr_listed(name, names);
 }
 
 static int on_extra(const struct to *t, const struct lr_event *ev)
@@ -295,18 +292,13 @@ static int on_extra(const struct to *t, const struct lr_event *ev)
     struct lr_chat_enc *e = t->e;
     static const char dotted[] = "logprobs.";
     size_t k = sizeof dotted - 1;
-    char name[64];
     switch ((enum lr_extra_scope)ev->sub) {
     case LR_SCOPE_TOP:
         return on_top(t, ev);
     case LR_SCOPE_USAGE:
         return lr_event_append(&e->usage_log, ev);
     case LR_SCOPE_EVENT:
-        if (ev->a.n >= sizeof name)
-            return 0; /* no name that anybody waits for */
-        memcpy(name, ev->a.p, ev->a.n);
-        name[ev->a.n] = 0;
-        return lr_sse_write(t->out, name, ev->b);
+        return lr_sse_write(t->out, ev->a, ev->b);
     case LR_SCOPE_PART:
         LR_TRY(begin_choice(t, ev->choice));
         return on_call_extra(t, ev);
@@ -354,8 +346,7 @@ static int put_other(const struct to *t, const struct lr_event *ev)
         return 0;
     struct lr_arena a;
     struct lr_json *v;
-    lr_arena_init(&a, ev->b.n * 96 + LR_KIB(64));
-    int rc = lr_json_parse(&a, ev->b, NULL, &v, NULL);
+    int rc = lr_parse_apart(&a, ev->b, &v);
     lr_buf_reset(d);
     if (!rc && lr_json_is(lr_json_get(v, "custom"), LR_JSON_OBJECT)) {
         (void)lr_buf_addf(d, "\"tool_calls\":[{\"index\":%d", c->calls++); /* failures stick in d */
@@ -461,16 +452,6 @@ static int on_finish(const struct to *t, const struct lr_event *ev)
     return rc;
 }
 
-static void note_usage(struct lr_usage *u, const struct lr_usage *v)
-{
-    u->known |= v->known;
-    u->input = v->input ? v->input : u->input;
-    u->output = v->output ? v->output : u->output;
-    u->cached_input = v->cached_input ? v->cached_input : u->cached_input;
-    u->written_input = v->written_input ? v->written_input : u->written_input;
-    u->reasoning = v->reasoning ? v->reasoning : u->reasoning;
-}
-
 static int put_usage(const struct to *t)
 {
     struct lr_chat_enc *e = t->e;
@@ -496,21 +477,16 @@ static int on_end(const struct to *t)
         LR_TRY(flush(t));
     if (usage)
         LR_TRY(put_usage(t));
-    return lr_sse_write(t->out, NULL, LR_STR("[DONE]"));
+    return lr_sse_write(t->out, (struct lr_str){0}, LR_STR("[DONE]"));
 }
 
 static int on_error(const struct to *t, const struct lr_event *ev)
 {
-    char code[64] = "upstream_error";
-    if (ev->a.n && ev->a.n < sizeof code) {
-        memcpy(code, ev->a.p, ev->a.n);
-        code[ev->a.n] = 0;
-    }
     LR_TRY(flush(t));
     struct lr_buf *c = &t->e->chunk;
     lr_buf_reset(c);
-    lr_error_openai(ev->status, code, ev->b, NULL, c);
-    return c->rc ? c->rc : lr_sse_write(t->out, NULL, lr_buf_str(c));
+    lr_error_openai(ev->status, ev->a.n ? ev->a : LR_STR("upstream_error"), ev->b, NULL, c);
+    return c->rc ? c->rc : lr_sse_write(t->out, (struct lr_str){0}, lr_buf_str(c));
 }
 
 int lr_chat_enc_stream(void *state, const struct lr_encoder_opts *o, const struct lr_event *ev,
@@ -531,7 +507,7 @@ int lr_chat_enc_stream(void *state, const struct lr_encoder_opts *o, const struc
     case LR_EV_FINISH:
         return on_finish(&t, ev);
     case LR_EV_USAGE:
-        note_usage(&t.e->usage, &ev->usage);
+        lr_usage_add(&t.e->usage, &ev->usage);
         return 0;
     case LR_EV_EXTRA:
         return on_extra(&t, ev);

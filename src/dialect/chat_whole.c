@@ -128,30 +128,23 @@ int lr_chat_write_usage(const struct lr_usage *u, enum lr_dialect_id d, struct l
     struct lr_jw w;
     lr_jw_init(&w, out);
     lr_jw_obj(&w);
-    lr_jw_key(&w, "prompt_tokens");
-    lr_jw_u64(&w, u->input);
+    lr_put_u64(&w, "prompt_tokens", u->input);
     if (u->output || d != LR_DIALECT_EMBEDDING) { /* vectors are no tokens */
-        lr_jw_key(&w, "completion_tokens");
-        lr_jw_u64(&w, u->output);
+        lr_put_u64(&w, "completion_tokens", u->output);
     }
-    lr_jw_key(&w, "total_tokens");
-    lr_jw_u64(&w, u->output > UINT64_MAX - u->input ? UINT64_MAX : u->input + u->output);
+    lr_put_u64(&w, "total_tokens",
+               u->output > UINT64_MAX - u->input ? UINT64_MAX : u->input + u->output);
     if (u->cached_input || u->written_input) {
-        lr_jw_key(&w, "prompt_tokens_details");
-        lr_jw_obj(&w);
-        lr_jw_key(&w, "cached_tokens");
-        lr_jw_u64(&w, u->cached_input);
+        lr_put_obj(&w, "prompt_tokens_details");
+        lr_put_u64(&w, "cached_tokens", u->cached_input);
         if (u->written_input) {
-            lr_jw_key(&w, "cache_write_tokens");
-            lr_jw_u64(&w, u->written_input);
+            lr_put_u64(&w, "cache_write_tokens", u->written_input);
         }
         lr_jw_end(&w);
     }
     if (u->reasoning) {
-        lr_jw_key(&w, "completion_tokens_details");
-        lr_jw_obj(&w);
-        lr_jw_key(&w, "reasoning_tokens");
-        lr_jw_u64(&w, u->reasoning);
+        lr_put_obj(&w, "completion_tokens_details");
+        lr_put_u64(&w, "reasoning_tokens", u->reasoning);
         lr_jw_end(&w);
     }
     lr_jw_end(&w);
@@ -185,8 +178,7 @@ static int is_call(struct lr_str block, bool *call)
 {
     struct lr_arena a;
     struct lr_json *v;
-    lr_arena_init(&a, block.n * 96 + LR_KIB(64));
-    int rc = lr_json_parse(&a, block, NULL, &v, NULL);
+    int rc = lr_parse_apart(&a, block, &v);
     if (!rc)
         *call = lr_json_is(lr_json_get(v, "custom"), LR_JSON_OBJECT);
     lr_arena_free(&a);
@@ -235,10 +227,8 @@ static int write_parts(struct lr_jw *w, struct lr_str log)
         if (ev.type != LR_EV_DELTA || type != LR_PART_TEXT)
             continue;
         lr_jw_obj(w);
-        lr_jw_key(w, "type");
-        lr_jw_strz(w, "text");
-        lr_jw_key(w, "text");
-        lr_jw_str(w, ev.a);
+        lr_put_str(w, "type", LR_STR("text"));
+        lr_put_str(w, "text", ev.a);
         lr_jw_end(w);
     }
     lr_jw_end(w);
@@ -268,16 +258,11 @@ static int write_call(struct lr_jw *w, const struct lr_encoder_opts *o, const st
     struct lr_jw c;
     lr_jw_init(&c, &call);
     lr_jw_obj(&c);
-    lr_jw_key(&c, "id");
-    lr_jw_str(&c, lr_buf_str(&id));
-    lr_jw_key(&c, "type");
-    lr_jw_strz(&c, "function");
-    lr_jw_key(&c, "function");
-    lr_jw_obj(&c);
-    lr_jw_key(&c, "name");
-    lr_jw_str(&c, part->b);
-    lr_jw_key(&c, "arguments");
-    lr_jw_str(&c, text ? ev.a : (struct lr_str){0});
+    lr_put_str(&c, "id", lr_buf_str(&id));
+    lr_put_str(&c, "type", LR_STR("function"));
+    lr_put_obj(&c, "function");
+    lr_put_str(&c, "name", part->b);
+    lr_put_str(&c, "arguments", text ? ev.a : (struct lr_str){0});
     lr_jw_end(&c);
     lr_jw_end(&c);
     struct pick p = {o->dialect, LR_SCOPE_PART, part->part};
@@ -293,8 +278,7 @@ static int write_calls(struct lr_jw *w, const struct lr_encoder_opts *o, struct 
 {
     struct lr_str rest = log;
     struct lr_event ev;
-    lr_jw_key(w, "tool_calls");
-    lr_jw_arr(w);
+    lr_put_arr(w, "tool_calls");
     while (lr_event_next(&rest, &ev) == 1) {
         if (ev.type == LR_EV_PART && ev.sub == LR_PART_TOOL_CALL)
             LR_TRY(write_call(w, o, &ev, rest_of_part(rest)));
@@ -328,8 +312,7 @@ static int write_side_text(struct lr_jw *w, struct lr_str log, enum lr_part_type
             lr_jw_null(w);
     }
     if (!rc && n && both) {
-        lr_jw_key(w, "reasoning");
-        lr_jw_str(w, lr_buf_str(&text));
+        lr_put_str(w, "reasoning", lr_buf_str(&text));
     }
     lr_buf_free(&text);
     return rc;
@@ -362,8 +345,7 @@ static int write_message(struct lr_jw *w, const struct lr_encoder_opts *o, struc
     struct lr_jw m;
     lr_jw_init(&m, &message);
     lr_jw_obj(&m);
-    lr_jw_key(&m, "role");
-    lr_jw_strz(&m, "assistant");
+    lr_put_str(&m, "role", LR_STR("assistant"));
     int rc = write_content(&m, log, s);
     if (!rc)
         rc = write_side_text(&m, log, LR_PART_REASONING, "reasoning_content", false);
@@ -376,8 +358,7 @@ static int write_message(struct lr_jw *w, const struct lr_encoder_opts *o, struc
     if (!rc)
         rc = settle(&message, 0, &p, log);
     if (!rc) {
-        lr_jw_key(w, "message");
-        lr_jw_raw(w, lr_buf_str(&message));
+        lr_put_raw(w, "message", lr_buf_str(&message));
     }
     lr_buf_free(&message);
     return rc;
@@ -413,16 +394,13 @@ static void write_finish(struct lr_jw *w, struct lr_str log)
     while (lr_event_next(&log, &ev) == 1) {
         if (ev.type != LR_EV_FINISH)
             continue;
-        lr_jw_key(w, "finish_reason");
-        lr_jw_str(w, lr_chat_finish_name(&ev));
+        lr_put_str(w, "finish_reason", lr_chat_finish_name(&ev));
         if (ev.sub == LR_FINISH_STOP_SEQUENCE && ev.a.n) {
-            lr_jw_key(w, "stop_reason");
-            lr_jw_str(w, ev.a);
+            lr_put_str(w, "stop_reason", ev.a);
         }
         return;
     }
-    lr_jw_key(w, "finish_reason");
-    lr_jw_null(w);
+    lr_put_null(w, "finish_reason");
 }
 
 static int write_choice(struct lr_jw *w, const struct lr_encoder_opts *o, uint16_t index,
@@ -434,16 +412,14 @@ static int write_choice(struct lr_jw *w, const struct lr_encoder_opts *o, uint16
     struct lr_jw c;
     lr_jw_init(&c, &choice);
     lr_jw_obj(&c);
-    lr_jw_key(&c, "index");
-    lr_jw_u64(&c, index);
+    lr_put_u64(&c, "index", index);
     struct lr_buf text;
     struct lr_str name;
     size_t n;
     lr_buf_init(&text, w->b->max);
     int rc = completion ? gather(log, LR_PART_TEXT, &text, &n, &name) : write_message(&c, o, log);
     if (!rc && completion) {
-        lr_jw_key(&c, "text");
-        lr_jw_str(&c, lr_buf_str(&text));
+        lr_put_str(&c, "text", lr_buf_str(&text));
     }
     lr_buf_free(&text);
     write_logprobs(&c, completion, log);
@@ -472,8 +448,7 @@ static int write_choices(struct lr_jw *w, const struct lr_encoder_opts *o, struc
     struct lr_str rest = log, from = {0};
     struct lr_event ev;
     int have = -1; /* the choice that `from` begins with */
-    lr_jw_key(w, "choices");
-    lr_jw_arr(w);
+    lr_put_arr(w, "choices");
     for (;;) {
         struct lr_str here = rest;
         int more = lr_event_next(&rest, &ev);
@@ -509,8 +484,7 @@ static int write_tail(struct lr_jw *w, const struct lr_encoder_opts *o, struct l
         lr_buf_init(&usage, w->b->max);
         int rc = lr_chat_write_usage(&ev.usage, o->dialect, log, &usage);
         if (!rc) {
-            lr_jw_key(w, "usage");
-            lr_jw_raw(w, lr_buf_str(&usage));
+            lr_put_raw(w, "usage", lr_buf_str(&usage));
         }
         lr_buf_free(&usage);
         LR_TRY(rc);
@@ -531,17 +505,13 @@ static int write_body(const struct lr_encoder_opts *o, const char *object, const
     struct lr_jw w;
     lr_jw_init(&w, out);
     lr_jw_obj(&w);
-    lr_jw_key(&w, "id");
-    lr_jw_str(&w, lr_buf_str(&id));
+    lr_put_str(&w, "id", lr_buf_str(&id));
     int rc = id.rc;
     lr_buf_free(&id);
     LR_TRY(rc);
-    lr_jw_key(&w, "object");
-    lr_jw_strz(&w, object);
-    lr_jw_key(&w, "created");
-    lr_jw_u64(&w, o->created_s);
-    lr_jw_key(&w, "model");
-    lr_jw_str(&w, started ? first.b : (struct lr_str){0});
+    lr_put_str(&w, "object", lr_strz(object));
+    lr_put_u64(&w, "created", o->created_s);
+    lr_put_str(&w, "model", started ? first.b : (struct lr_str){0});
     LR_TRY(write_choices(&w, o, log));
     LR_TRY(write_tail(&w, o, log));
     lr_jw_end(&w);

@@ -51,23 +51,11 @@ static int parse(struct lr_arena *a, struct lr_request *r, struct lr_err *err)
     return lr_need_model(r, err); /* an absent prompt is the begin-of-text token: no mistake */
 }
 
-static int write(const struct lr_request *r, struct lr_str model, uint64_t default_max_tokens,
-                 struct lr_buf *out, struct lr_buf *dropped, struct lr_err *err)
-{
-    /* The kinds are the same, so the dialects are: nothing is dropped or refused. */
-    (void)default_max_tokens;
-    (void)dropped;
-    (void)err;
-    lr_write_same(r, model, out);
-    return 0;
-}
-
 const struct lr_dialect_ops lr_dialect_completion = {
     .name = "completion",
     .path = "/v1/completions",
     .kind = LR_KIND_COMPLETION,
     .parse = parse,
-    .write = write,
     .dec_size = sizeof(struct lr_chat_dec),
     .dec_event = lr_chat_dec_event,
     .dec_whole = lr_chat_dec_whole,

@@ -17,8 +17,6 @@
 
 #include <assert.h>
 
-#define SCRATCH_PER_BYTE 64
-
 struct lr_decoder {
     const struct lr_dialect_ops *ops;
     bool stream, over; /* over: END or ERROR was emitted */
@@ -59,10 +57,7 @@ int lr_decoder_open(struct lr_decoder **out, enum lr_dialect_id d, bool stream, 
     dec->fn = fn;
     dec->ctx = ctx;
     dec->to = (struct lr_emit){.dialect = d, .a = &dec->scratch, .fn = emit, .ctx = dec};
-    size_t bound;
-    if (lr_mul_over(max, SCRATCH_PER_BYTE, &bound) || lr_add_over(bound, LR_KIB(64), &bound))
-        bound = SIZE_MAX;
-    lr_arena_init(&dec->scratch, bound);
+    lr_arena_init(&dec->scratch, lr_tree_max(max));
     lr_sse_init(&dec->sse, max);
     lr_buf_init(&dec->body, max);
     *out = dec;

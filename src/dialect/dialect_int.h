@@ -22,7 +22,7 @@ struct lr_dialect_ops {
     enum lr_kind kind;
     /* Fills r from r->root (r->dialect, kind, body, root are set). */
     int (*parse)(struct lr_arena *a, struct lr_request *r, struct lr_err *err);
-    /* The canonical request in this dialect. */
+    /* A canonical request of another dialect in this one. Absent where no other has the kind. */
     int (*write)(const struct lr_request *r, struct lr_str model, uint64_t default_max_tokens,
                  struct lr_buf *out, struct lr_buf *dropped, struct lr_err *err);
     /* Reading: one SSE event (name may be empty), or the whole body. State is the dialect's own,
@@ -45,7 +45,7 @@ struct lr_dialect_ops {
                       struct lr_buf *out);
     int (*enc_whole)(const struct lr_encoder_opts *o, struct lr_str log, struct lr_buf *out);
     void (*enc_close)(void *state); /* optional */
-    void (*error)(int status, const char *code, struct lr_str message, const char *request_id,
+    void (*error)(int status, struct lr_str code, struct lr_str message, const char *request_id,
                   struct lr_buf *out);
 };
 
@@ -85,8 +85,6 @@ struct lr_part *lr_part_add(struct lr_arena *a, struct lr_part **list, enum lr_p
 struct lr_tool *lr_tool_add(struct lr_arena *a, struct lr_request *r);
 /* "data:image/png;base64,AAAA" into media and data; another URL into url. Bad data: LR_EINVAL. */
 int lr_url_split(struct lr_str url, struct lr_part *p);
-/* Appends a name to the comma-separated list of what was dropped. */
-int lr_dropped(struct lr_buf *dropped, const char *name);
 
 /* ---- shared by OpenAI's Chat, Completions and Embeddings (openai.c) ---- */
 
@@ -96,7 +94,7 @@ int lr_take_openai(struct lr_arena *a, struct lr_request *r, const struct lr_jso
 int lr_need_model(const struct lr_request *r, struct lr_err *err);
 /* The request's own members with another model name. */
 void lr_write_same(const struct lr_request *r, struct lr_str model, struct lr_buf *out);
-void lr_error_openai(int status, const char *code, struct lr_str message, const char *request_id,
+void lr_error_openai(int status, struct lr_str code, struct lr_str message, const char *request_id,
                      struct lr_buf *out);
 
 /* ---- shared by the readers of answers (emit.c) ---- */
@@ -146,6 +144,8 @@ int lr_emit_one(const struct lr_emit *e, const struct lr_parts *p, struct lr_str
 
 /* Is the log in the form lr_answer_compact gives? */
 bool lr_answer_is_compact(struct lr_str log);
+/* Later usage over earlier: fields of 0 say nothing. */
+void lr_usage_add(struct lr_usage *sum, const struct lr_usage *u);
 /* Does an extra's value say nothing (null, [], {}, "")? Such extras do not make an answer lossy. */
 bool lr_json_is_void(struct lr_str raw);
 
@@ -180,11 +180,46 @@ void lr_sse_free(struct lr_sse *s);
  * event over `max` bytes is LR_EOVER; LR_ENOMEM. */
 int lr_sse_feed(struct lr_sse *s, struct lr_str bytes, lr_sse_fn fn, void *ctx);
 
-/* ---- shared by the encoders ---- */
+/* ---- shared by the writers (write.c) ---- */
 
-/* "data: {...}\n\n" with an optional "event: name\n" before it; data of several lines gets as many
- * data fields. */
-int lr_sse_write(struct lr_buf *out, const char *event, struct lr_str data);
+/* A member of an object. */
+void lr_put_str(struct lr_jw *w, const char *name, struct lr_str s);
+void lr_put_u64(struct lr_jw *w, const char *name, uint64_t v);
+void lr_put_bool(struct lr_jw *w, const char *name, bool v);
+void lr_put_null(struct lr_jw *w, const char *name);
+void lr_put_raw(struct lr_jw *w, const char *name, struct lr_str json);
+void lr_put_node(struct lr_jw *w, const char *name, const struct lr_json *v); /* NULL: none */
+void lr_put_obj(struct lr_jw *w, const char *name);                          /* opens it */
+void lr_put_arr(struct lr_jw *w, const char *name);
+void lr_put_texts(struct lr_jw *w, const char *name, const struct lr_str *texts, size_t n);
+/* "name": "data:<media>;base64,<data>", or the URL. */
+int lr_put_url(struct lr_jw *w, const char *name, const struct lr_part *p);
+/* Opens an object with this type. */
+void lr_put_type(struct lr_jw *w, const char *type);
+/* The members of o, as they came, but for some. */
+void lr_put_others(struct lr_jw *w, const struct lr_json *o, const char *const *but);
+
+/* Appends a name to the comma-separated list of what was dropped (NULL: nobody asks). */
+int lr_dropped(struct lr_buf *dropped, struct lr_str name);
+/* Drops what is droppable; *kept is the first extra that is not, NULL when there is none. */
+int lr_drop_extras(const struct lr_extra *list, const char *const *droppable,
+                   struct lr_buf *dropped, const struct lr_json **kept);
+/* Drops the quiet members that the writer has not `written`. */
+int lr_drop_quiet(const struct lr_request *r, const char *const *written, struct lr_buf *dropped);
+/* Is the number there and not 0, the default? */
+bool lr_weighs(const struct lr_json *v);
+
+/* ---- shared by the encoders (encoder.c) ---- */
+
+/* "data: {...}\n\n" with "event: name\n" before it; data of several lines gets as many data fields. A
+ * name that is empty, or no line, is left out. */
+int lr_sse_write(struct lr_buf *out, struct lr_str event, struct lr_str data);
+/* What a JSON tree may take of memory, with a few copies: it can be some fifty times its text ("[1,1,"). */
+size_t lr_tree_max(size_t bytes);
+/* Parses text into an arena of its own, which the caller frees in any case. */
+int lr_parse_apart(struct lr_arena *a, struct lr_str text, struct lr_json **out);
+/* Empties b, then fills it. */
+int lr_keep(struct lr_buf *b, struct lr_str s);
 /* prefix + id (+ ordinal), or the upstream's own when ids are not fresh. */
 void lr_id_answer(const struct lr_encoder_opts *o, const char *prefix, struct lr_str own,
                   struct lr_buf *out);

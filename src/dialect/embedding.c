@@ -76,17 +76,6 @@ static int parse(struct lr_arena *a, struct lr_request *r, struct lr_err *err)
     return r->inputs ? 0 : lr_want(err, "input", "a string, token ids, or an array of them");
 }
 
-static int write(const struct lr_request *r, struct lr_str model, uint64_t default_max_tokens,
-                 struct lr_buf *out, struct lr_buf *dropped, struct lr_err *err)
-{
-    /* The kinds are the same, so the dialects are: nothing is dropped or refused. */
-    (void)default_max_tokens;
-    (void)dropped;
-    (void)err;
-    lr_write_same(r, model, out);
-    return 0;
-}
-
 int lr_request_write_inputs(struct lr_arena *a, const struct lr_request *r, struct lr_str model,
                             const size_t *which, size_t n, struct lr_buf *out)
 {
@@ -410,18 +399,14 @@ static void write_data(struct lr_jw *w, struct lr_str log)
 {
     struct lr_event ev;
     struct lr_str extras = log;
-    lr_jw_key(w, "data");
-    lr_jw_arr(w);
+    lr_put_arr(w, "data");
     while (lr_event_next(&log, &ev) == 1) {
         if (ev.type != LR_EV_VECTOR)
             continue;
         lr_jw_obj(w);
-        lr_jw_key(w, "object");
-        lr_jw_strz(w, "embedding");
-        lr_jw_key(w, "index");
-        lr_jw_u64(w, ev.choice);
-        lr_jw_key(w, "embedding");
-        lr_jw_raw(w, ev.a);
+        lr_put_str(w, "object", LR_STR("embedding"));
+        lr_put_u64(w, "index", ev.choice);
+        lr_put_raw(w, "embedding", ev.a);
         write_item_extras(w, ev.choice, &extras);
         lr_jw_end(w);
     }
@@ -434,8 +419,7 @@ static int write_usage(struct lr_jw *w, const struct lr_event *ev, struct lr_str
     lr_buf_init(&b, w->b->max);
     int rc = lr_chat_write_usage(&ev->usage, LR_DIALECT_EMBEDDING, log, &b);
     if (!rc) {
-        lr_jw_key(w, "usage");
-        lr_jw_raw(w, lr_buf_str(&b));
+        lr_put_raw(w, "usage", lr_buf_str(&b));
     }
     lr_buf_free(&b);
     return rc;
@@ -450,8 +434,7 @@ static int enc_whole(const struct lr_encoder_opts *o, struct lr_str log, struct 
     struct lr_jw w;
     lr_jw_init(&w, out);
     lr_jw_obj(&w);
-    lr_jw_key(&w, "object");
-    lr_jw_strz(&w, "list");
+    lr_put_str(&w, "object", LR_STR("list"));
     write_data(&w, log);
     while (lr_event_next(&rest, &ev) == 1) {
         if (ev.type == LR_EV_START)
@@ -463,8 +446,7 @@ static int enc_whole(const struct lr_encoder_opts *o, struct lr_str log, struct 
         if (ev.type == LR_EV_USAGE && ev.usage.known)
             LR_TRY(write_usage(&w, &ev, log));
     }
-    lr_jw_key(&w, "model");
-    lr_jw_str(&w, model);
+    lr_put_str(&w, "model", model);
     lr_jw_end(&w);
     return out->rc;
 }
@@ -474,7 +456,6 @@ const struct lr_dialect_ops lr_dialect_embedding = {
     .path = "/v1/embeddings",
     .kind = LR_KIND_EMBEDDING,
     .parse = parse,
-    .write = write,
     .dec_event = dec_event,
     .dec_whole = dec_whole,
     .dec_done = dec_done,

@@ -89,12 +89,9 @@ static int write_whole(struct lr_encoder *enc, struct lr_buf *out)
 static int collect(struct lr_encoder *enc, const struct lr_event *ev, struct lr_buf *out)
 {
     if (ev->type == LR_EV_ERROR) {
-        char code[64] = "upstream_error";
-        if (ev->a.n && ev->a.n < sizeof code) {
-            memcpy(code, ev->a.p, ev->a.n);
-            code[ev->a.n] = 0;
-        }
-        return lr_error_write(enc->opts.dialect, ev->status, code, ev->b, NULL, out);
+        struct lr_str code = ev->a.n ? ev->a : LR_STR("upstream_error");
+        enc->ops->error(ev->status, code, ev->b, NULL, out);
+        return out->rc;
     }
     LR_TRY(lr_event_append(&enc->log, ev));
     if (ev->type != LR_EV_END)
@@ -120,18 +117,41 @@ int lr_encoder_event(struct lr_encoder *enc, const struct lr_event *ev, struct l
 
 /* ---- shared by the dialects' writers -------------------------------------------------------- */
 
-int lr_sse_write(struct lr_buf *out, const char *event, struct lr_str data)
+int lr_sse_write(struct lr_buf *out, struct lr_str event, struct lr_str data)
 {
-    if (event && *event)
-        LR_TRY(lr_buf_addf(out, "event: %s\n", event));
+    bool line = event.n && !memchr(event.p, '\n', event.n) && !memchr(event.p, '\r', event.n);
+    if (line) {
+        LR_TRY(lr_buf_addz(out, "event: "));
+        LR_TRY(lr_buf_adds(out, event));
+        LR_TRY(lr_buf_addc(out, '\n'));
+    }
     struct lr_str rest = data;
     do {
-        struct lr_str line = lr_str_cut(&rest, '\n');
+        struct lr_str text = lr_str_cut(&rest, '\n');
         LR_TRY(lr_buf_add(out, "data: ", 6));
-        LR_TRY(lr_buf_adds(out, line));
+        LR_TRY(lr_buf_adds(out, text));
         LR_TRY(lr_buf_addc(out, '\n'));
     } while (rest.p);
     return lr_buf_addc(out, '\n');
+}
+
+size_t lr_tree_max(size_t bytes)
+{
+    size_t max;
+    bool over = lr_mul_over(bytes, 96, &max) || lr_add_over(max, LR_KIB(64), &max);
+    return over ? SIZE_MAX : max;
+}
+
+int lr_parse_apart(struct lr_arena *a, struct lr_str text, struct lr_json **out)
+{
+    lr_arena_init(a, lr_tree_max(text.n));
+    return lr_json_parse(a, text, NULL, out, NULL);
+}
+
+int lr_keep(struct lr_buf *b, struct lr_str s)
+{
+    lr_buf_reset(b);
+    return lr_buf_adds(b, s);
 }
 
 void lr_id_answer(const struct lr_encoder_opts *o, const char *prefix, struct lr_str own,

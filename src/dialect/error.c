@@ -21,7 +21,7 @@ int lr_error_write(enum lr_dialect_id d, int status, const char *code, struct lr
     const struct lr_dialect_ops *ops = lr_dialect_ops(d);
     if (!ops)
         ops = lr_dialect_ops(LR_DIALECT_CHAT);
-    ops->error(status, code, message, request_id, out);
+    ops->error(status, lr_strz(code), message, request_id, out);
     return out->rc;
 }
 

@@ -287,7 +287,7 @@ static int walk_event(struct walk *w, const struct lr_event *ev)
     }
 }
 
-static void add_usage(struct lr_usage *sum, const struct lr_usage *u)
+void lr_usage_add(struct lr_usage *sum, const struct lr_usage *u)
 {
     sum->known |= u->known;
     if (u->input)
@@ -332,7 +332,7 @@ static void note(struct lr_answer_facts *f, const struct lr_event *ev)
     if (ev->type == LR_EV_START)
         f->model = ev->b;
     else if (ev->type == LR_EV_USAGE)
-        add_usage(&f->usage, &ev->usage);
+        lr_usage_add(&f->usage, &ev->usage);
     else if (ev->type == LR_EV_FINISH && ev->sub == LR_FINISH_LENGTH)
         f->cut = true;
     if (!f->lossy && loses(ev)) {
@@ -557,7 +557,7 @@ static int join_usage(const struct sorter *s, size_t from, size_t to, struct lr_
     struct lr_event sum = {.type = LR_EV_USAGE};
     for (size_t i = from; i < to; i++) {
         struct lr_event ev = event_at(s->log, s->e[i].at);
-        add_usage(&sum.usage, &ev.usage);
+        lr_usage_add(&sum.usage, &ev.usage);
     }
     return lr_event_append(out, &sum);
 }

@@ -17,7 +17,6 @@
 
 #define DEPTH_MAX                                                                                  \
     48 /* the JSON writer nests 64 deep; deeper values are not merged, the last counts */
-#define SCRATCH_PER_BYTE 96
 
 struct lr_merge_piece {
     const struct lr_json *v;
@@ -32,11 +31,8 @@ struct named {
 
 void lr_merge_open(struct lr_merge *m, size_t bytes)
 {
-    size_t bound;
-    if (lr_mul_over(bytes, SCRATCH_PER_BYTE, &bound) || lr_add_over(bound, LR_KIB(64), &bound))
-        bound = SIZE_MAX;
     *m = (struct lr_merge){0};
-    lr_arena_init(&m->a, bound);
+    lr_arena_init(&m->a, lr_tree_max(bytes));
 }
 
 void lr_merge_close(struct lr_merge *m)

@@ -11,21 +11,25 @@
  *   tool_choice.disable_parallel...   parallel_off
  *   output_config: format, effort     format_schema, effort (and the older output_format)
  *
- * Adjacent tool results are one TOOL message even across user messages, as Anthropic itself merges them.
+ * Adjacent tool results are one TOOL message even across user messages, as Anthropic itself merges
+ * them.
  *
- * Reading: blocks of a type we do not know become OTHER parts, members we do not know become extras of
- * what holds them; both count in the key and neither is translated. Tools that the provider runs, MCP
- * servers, containers and file ids mean that the body is not the whole question: `bypass`.
+ * Reading: blocks of a type we do not know become OTHER parts, members we do not know become extras
+ * of what holds them; both count in the key and neither is translated. Tools that the provider
+ * runs, MCP servers, containers and file ids mean that the body is not the whole question:
+ * `bypass`.
  *
  * Writing: Anthropic wants alternating turns, so neighbours of one role are merged into one message
- * (a TOOL message is a user turn). System and developer messages at the front become `system`; later
- * ones are written as messages of role "system" where they stand, which the API of 2026 knows: moving
- * them to the front would change their meaning, and a model that takes none refuses in clear words.
- * Empty text blocks, which Anthropic refuses, are left out beside other blocks. Reasoning of other
- * providers carries no signature of Anthropic's and is dropped, and said so; a refusal in the history
- * is text. What has no counterpart is refused by its path (docs/dialects.md has the table).
+ * (a TOOL message is a user turn). System and developer messages at the front become `system`;
+ * later ones are written as messages of role "system" where they stand, which the API of 2026
+ * knows: moving them to the front would change their meaning, and a model that takes none refuses
+ * in clear words. Empty text blocks, which Anthropic refuses, are left out beside other blocks.
+ * Reasoning of other providers carries no signature of Anthropic's and is dropped, and said so; a
+ * refusal in the history is text. What has no counterpart is refused by its path (docs/dialects.md
+ * has the table).
  *
- * Sources: the API reference of platform.claude.com and the types of the anthropic Python client 2.11.
+ * Sources: the API reference of platform.claude.com and the types of the anthropic Python
+ * client 2.11.
  */
 #include "dialect/dialect_int.h"
 #include "dialect/messages_int.h"
@@ -35,7 +39,8 @@
 
 #define PATH_MAX_BYTES 120
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------
+ */
 
 /* Where we are, as numbers: the path is spelled only when something is wrong. */
 struct rd {
@@ -75,20 +80,12 @@ static int text_of(const struct rd *c, const struct lr_json *o, const char *name
     return lr_json_text(v, out) ? 0 : bad(c, name, "a string");
 }
 
-static bool listed(struct lr_str name, const char *const *names)
-{
-    for (; *names; names++)
-        if (lr_str_is(name, *names))
-            return true;
-    return false;
-}
-
 /* Members of o outside `known` (a NULL-ended list) become extras. */
 static int extras_of(const struct rd *c, const struct lr_json *o, const char *const *known,
                      struct lr_extra **list)
 {
     for (const struct lr_json *m = o->child; m; m = m->next)
-        if (m->type != LR_JSON_NULL && !listed(m->key, known))
+        if (m->type != LR_JSON_NULL && !lr_listed(m->key, known))
             LR_TRY(lr_extra_add(c->a, list, m));
     return 0;
 }
@@ -110,7 +107,7 @@ static int read_text(struct rd *c, const struct lr_json *v, struct lr_part **lis
     for (const struct lr_json *m = v->child; m; m = m->next) {
         /* Clients send back what they got, and "citations": [] says nothing. */
         bool hollow = lr_str_is(m->key, "citations") && m->type == LR_JSON_ARRAY && !m->n;
-        if (m->type != LR_JSON_NULL && !hollow && !listed(m->key, known))
+        if (m->type != LR_JSON_NULL && !hollow && !lr_listed(m->key, known))
             LR_TRY(lr_extra_add(c->a, &p->extra, m));
     }
     return 0;
@@ -149,7 +146,8 @@ static int read_media(struct rd *c, const struct lr_json *v, bool image, struct 
     return extras_of(c, v, image ? known_image : known_doc, &p->extra);
 }
 
-static int read_thinking(struct rd *c, const struct lr_json *v, bool redacted, struct lr_part **list)
+static int read_thinking(struct rd *c, const struct lr_json *v, bool redacted,
+                         struct lr_part **list)
 {
     static const char *const known[] = {"type", "thinking", "signature", NULL};
     static const char *const known_redacted[] = {"type", "data", NULL};
@@ -401,7 +399,7 @@ static int read_tool_choice(struct rd *c, const struct lr_json *v)
         return 0;
     }
     for (const struct lr_json *m = v->child; m; m = m->next)
-        if (m->type != LR_JSON_NULL && !listed(m->key, known))
+        if (m->type != LR_JSON_NULL && !lr_listed(m->key, known))
             return lr_extra_add(c->a, &r->extra, v);
     return 0;
 }
@@ -525,13 +523,20 @@ static int read_member(struct rd *c, const struct lr_json *v)
         const char *name;
         int (*read)(struct rd *, const struct lr_json *);
     } table[] = {
-        {"max_tokens", read_limit},        {"stream", read_stream},
-        {"tools", read_tools},             {"tool_choice", read_tool_choice},
-        {"temperature", read_temperature}, {"top_p", read_top_p},
-        {"top_k", read_top_k},             {"stop_sequences", read_stops},
-        {"metadata", read_metadata},       {"service_tier", read_quiet},
-        {"output_config", read_output_config}, {"output_format", read_format},
-        {"mcp_servers", read_mcp},         {"container", read_container},
+        {"max_tokens", read_limit},
+        {"stream", read_stream},
+        {"tools", read_tools},
+        {"tool_choice", read_tool_choice},
+        {"temperature", read_temperature},
+        {"top_p", read_top_p},
+        {"top_k", read_top_k},
+        {"stop_sequences", read_stops},
+        {"metadata", read_metadata},
+        {"service_tier", read_quiet},
+        {"output_config", read_output_config},
+        {"output_format", read_format},
+        {"mcp_servers", read_mcp},
+        {"container", read_container},
     };
     for (size_t i = 0; i < LR_COUNT(table); i++) {
         if (!lr_str_is(v->key, table[i].name))
@@ -552,13 +557,14 @@ static int parse(struct lr_arena *a, struct lr_request *r, struct lr_err *err)
     if (!get(r->root, "max_tokens"))
         return bad(&c, "max_tokens", "a whole number");
     for (const struct lr_json *m = r->root->child; m; m = m->next)
-        if (m->type != LR_JSON_NULL && !listed(m->key, first))
+        if (m->type != LR_JSON_NULL && !lr_listed(m->key, first))
             LR_TRY(read_member(&c, m));
     r->n = 1;
     return 0;
 }
 
-/* ---- writing ---------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------------
+ */
 
 struct wr {
     const struct lr_request *r;
@@ -582,12 +588,11 @@ static int refuse(struct wr *c, const char *what, const char *fmt, ...)
                       what);
 }
 
-/* Extras of a part, message or tool: refused, but for cache_control, which gateways lend to Chat. */
+/* Extras of a part, message or tool: refused, but for cache_control, which gateways lend to Chat.
+ */
 static int write_extras(struct wr *c, const struct lr_extra *x, const char *of)
 {
     for (; x; x = x->next) {
-        if (x->v->type == LR_JSON_NULL)
-            continue;
         if (!lr_str_is(x->v->key, "cache_control"))
             return refuse(c, "this member", "messages[%u].%s%s%.*s", c->msg, of, *of ? "." : "",
                           LR_FMT(x->v->key));
@@ -597,38 +602,26 @@ static int write_extras(struct wr *c, const struct lr_extra *x, const char *of)
     return 0;
 }
 
-static void member(struct wr *c, const char *name, struct lr_str value)
-{
-    lr_jw_key(&c->w, name);
-    lr_jw_str(&c->w, value);
-}
-
-static void open_block(struct wr *c, const char *type)
-{
-    lr_jw_obj(&c->w);
-    member(c, "type", lr_strz(type));
-}
-
 static void write_source(struct wr *c, const struct lr_part *p)
 {
     lr_jw_key(&c->w, "source");
     bool plain = !p->url.n && !p->data.n && p->text.n;
-    open_block(c, p->url.n ? "url" : plain ? "text" : "base64");
+    lr_put_type(&c->w, p->url.n ? "url" : plain ? "text" : "base64");
     if (p->url.n) {
-        member(c, "url", p->url);
+        lr_put_str(&c->w, "url", p->url);
     } else {
-        member(c, "media_type", p->media);
-        member(c, "data", plain ? p->text : p->data);
+        lr_put_str(&c->w, "media_type", p->media);
+        lr_put_str(&c->w, "data", plain ? p->text : p->data);
     }
     lr_jw_end(&c->w);
 }
 
 static int write_image(struct wr *c, const struct lr_part *p)
 {
-    open_block(c, "image");
+    lr_put_type(&c->w, "image");
     write_source(c, p);
     if (p->detail.n && !lr_str_is(p->detail, "auto"))
-        LR_TRY(lr_dropped(c->dropped, "detail"));
+        LR_TRY(lr_dropped(c->dropped, LR_STR("detail")));
     LR_TRY(write_extras(c, p->extra, "image"));
     lr_jw_end(&c->w);
     return 0;
@@ -639,10 +632,10 @@ static int write_file(struct wr *c, const struct lr_part *p)
     bool pdf = lr_str_is(p->media, "application/pdf");
     if (!pdf && !p->url.n && !(p->text.n && !p->data.n))
         return refuse(c, "a file that is no PDF", "messages[%u].content", c->msg);
-    open_block(c, "document");
+    lr_put_type(&c->w, "document");
     write_source(c, p);
     if (p->name.n)
-        member(c, "title", p->name);
+        lr_put_str(&c->w, "title", p->name);
     LR_TRY(write_extras(c, p->extra, "file"));
     lr_jw_end(&c->w);
     return 0;
@@ -657,13 +650,12 @@ static int write_call(struct wr *c, const struct lr_part *p)
     if (rc == LR_ENOMEM)
         return rc;
     if (text.n && !lr_json_is(args, LR_JSON_OBJECT))
-        return refuse(c, "a tool call whose arguments are no JSON object", "messages[%u].tool_calls",
-                      c->msg);
-    open_block(c, "tool_use");
-    member(c, "id", p->id);
-    member(c, "name", p->name);
-    lr_jw_key(&c->w, "input");
-    lr_jw_raw(&c->w, text.n ? text : LR_STR("{}"));
+        return refuse(c, "a tool call whose arguments are no JSON object",
+                      "messages[%u].tool_calls", c->msg);
+    lr_put_type(&c->w, "tool_use");
+    lr_put_str(&c->w, "id", p->id);
+    lr_put_str(&c->w, "name", p->name);
+    lr_put_raw(&c->w, "input", text.n ? text : LR_STR("{}"));
     LR_TRY(write_extras(c, p->extra, "tool_calls"));
     lr_jw_end(&c->w);
     return 0;
@@ -673,19 +665,17 @@ static int write_part(struct wr *c, const struct lr_part *p);
 
 static int write_result(struct wr *c, const struct lr_part *p)
 {
-    open_block(c, "tool_result");
-    member(c, "tool_use_id", p->id);
+    lr_put_type(&c->w, "tool_result");
+    lr_put_str(&c->w, "tool_use_id", p->id);
     if (p->parts) {
-        lr_jw_key(&c->w, "content");
-        lr_jw_arr(&c->w);
+        lr_put_arr(&c->w, "content");
         for (const struct lr_part *q = p->parts; q; q = q->next)
             if (q->type != LR_PART_TEXT || q->text.n)
                 LR_TRY(write_part(c, q));
         lr_jw_end(&c->w);
     }
     if (p->is_error) {
-        lr_jw_key(&c->w, "is_error");
-        lr_jw_bool(&c->w, true);
+        lr_put_bool(&c->w, "is_error", true);
     }
     LR_TRY(write_extras(c, p->extra, "tool_result"));
     lr_jw_end(&c->w);
@@ -697,13 +687,13 @@ static int write_part(struct wr *c, const struct lr_part *p)
     switch (p->type) {
     case LR_PART_TEXT:
     case LR_PART_REFUSAL:
-        open_block(c, "text");
-        member(c, "text", p->text);
+        lr_put_type(&c->w, "text");
+        lr_put_str(&c->w, "text", p->text);
         LR_TRY(write_extras(c, p->extra, "content"));
         lr_jw_end(&c->w);
         return 0;
     case LR_PART_REASONING:
-        return lr_dropped(c->dropped, "reasoning");
+        return lr_dropped(c->dropped, LR_STR("reasoning"));
     case LR_PART_IMAGE:
         return write_image(c, p);
     case LR_PART_FILE:
@@ -739,7 +729,8 @@ static int write_blocks(struct wr *c, const struct lr_msg *m)
     for (const struct lr_part *p = m->parts; p; p = p->next) {
         bool text = p->type == LR_PART_TEXT || p->type == LR_PART_REFUSAL;
         if (is_system(m) && !text)
-            return refuse(c, "a system message with more than text", "messages[%u].content", c->msg);
+            return refuse(c, "a system message with more than text", "messages[%u].content",
+                          c->msg);
         if (text && !p->text.n && !lone)
             continue; /* "content": "" beside tool calls: Anthropic takes no empty text */
         LR_TRY(write_part(c, p));
@@ -752,8 +743,7 @@ static int write_system(struct wr *c, const struct lr_msg **rest)
 {
     const struct lr_msg *m = c->r->msgs;
     if (m && is_system(m)) {
-        lr_jw_key(&c->w, "system");
-        lr_jw_arr(&c->w);
+        lr_put_arr(&c->w, "system");
         for (; m && is_system(m); m = m->next, c->msg++) {
             if (m->extra)
                 return refuse(c, "this member", "messages[%u].%.*s", c->msg,
@@ -772,15 +762,13 @@ static int write_messages(struct wr *c)
     LR_TRY(write_system(c, &m));
     if (!m)
         return refuse(c, "a conversation of system messages alone", "messages");
-    lr_jw_key(&c->w, "messages");
-    lr_jw_arr(&c->w);
+    lr_put_arr(&c->w, "messages");
     while (m) {
         const char *role = role_of(m);
         lr_jw_obj(&c->w);
-        member(c, "role", lr_strz(role));
+        lr_put_str(&c->w, "role", lr_strz(role));
         LR_TRY(write_extras(c, m->extra, ""));
-        lr_jw_key(&c->w, "content");
-        lr_jw_arr(&c->w);
+        lr_put_arr(&c->w, "content");
         do {
             LR_TRY(write_blocks(c, m));
             m = m->next;
@@ -798,24 +786,21 @@ static int write_tools(struct wr *c)
     if (!c->r->tools)
         return 0;
     unsigned i = 0;
-    lr_jw_key(&c->w, "tools");
-    lr_jw_arr(&c->w);
+    lr_put_arr(&c->w, "tools");
     for (const struct lr_tool *t = c->r->tools; t; t = t->next, i++) {
         if (t->json)
             return refuse(c, "a tool that is no function", "tools[%u]", i);
         lr_jw_obj(&c->w);
-        member(c, "name", t->name);
+        lr_put_str(&c->w, "name", t->name);
         if (t->description.n)
-            member(c, "description", t->description);
-        lr_jw_key(&c->w, "input_schema");
-        lr_jw_raw(&c->w, t->schema ? t->schema->raw
-                                   : LR_STR("{\"type\":\"object\",\"properties\":{}}"));
+            lr_put_str(&c->w, "description", t->description);
+        lr_put_raw(&c->w, "input_schema",
+                   t->schema ? t->schema->raw : LR_STR("{\"type\":\"object\",\"properties\":{}}"));
         if (lr_json_is(t->strict, LR_JSON_TRUE)) {
-            lr_jw_key(&c->w, "strict");
-            lr_jw_bool(&c->w, true);
+            lr_put_bool(&c->w, "strict", true);
         }
         for (const struct lr_extra *x = t->extra; x; x = x->next)
-            if (x->v->type != LR_JSON_NULL && !lr_str_is(x->v->key, "cache_control"))
+            if (!lr_str_is(x->v->key, "cache_control"))
                 return refuse(c, "this member", "tools[%u].%.*s", i, LR_FMT(x->v->key));
         LR_TRY(write_extras(c, t->extra, ""));
         lr_jw_end(&c->w);
@@ -834,21 +819,14 @@ static int write_choice(struct wr *c)
     if (r->tool_choice == LR_TOOL_CHOICE_ABSENT && !(serial && r->tools))
         return 0;
     lr_jw_key(&c->w, "tool_choice");
-    open_block(c, names[r->tool_choice]);
+    lr_put_type(&c->w, names[r->tool_choice]);
     if (r->tool_choice == LR_TOOL_CHOICE_NAMED)
-        member(c, "name", r->tool_choice_name);
+        lr_put_str(&c->w, "name", r->tool_choice_name);
     if (serial && r->tool_choice != LR_TOOL_CHOICE_NONE) {
-        lr_jw_key(&c->w, "disable_parallel_tool_use");
-        lr_jw_bool(&c->w, true);
+        lr_put_bool(&c->w, "disable_parallel_tool_use", true);
     }
     lr_jw_end(&c->w);
     return 0;
-}
-
-static bool weighs(const struct lr_json *v)
-{
-    double d = 0;
-    return v && !(lr_json_real(v, &d) && d == 0);
 }
 
 /* Members that change the answer and that Anthropic has no place for. */
@@ -860,9 +838,9 @@ static int refuse_sampling(struct wr *c)
         return refuse(c, "more than one choice", "n");
     if (r->temperature && lr_json_real(r->temperature, &t) && t > 1)
         return refuse(c, "a temperature above 1", "temperature");
-    if (weighs(r->presence_penalty))
+    if (lr_weighs(r->presence_penalty))
         return refuse(c, "it", "presence_penalty");
-    if (weighs(r->frequency_penalty))
+    if (lr_weighs(r->frequency_penalty))
         return refuse(c, "it", "frequency_penalty");
     if (r->seed)
         return refuse(c, "it", "seed");
@@ -870,7 +848,7 @@ static int refuse_sampling(struct wr *c)
         return refuse(c, "it", "logit_bias");
     if (r->logprobs && r->logprobs->type != LR_JSON_FALSE)
         return refuse(c, "it", "logprobs");
-    if (weighs(r->top_logprobs))
+    if (lr_weighs(r->top_logprobs))
         return refuse(c, "it", "top_logprobs");
     return 0;
 }
@@ -881,21 +859,19 @@ static int write_output(struct wr *c)
     const struct lr_request *r = c->r;
     if (r->format == LR_FORMAT_JSON || r->format == LR_FORMAT_OTHER)
         return refuse(c, "this format", "response_format");
-    if (r->effort.n && !listed(r->effort, efforts))
+    if (r->effort.n && !lr_listed(r->effort, efforts))
         return refuse(c, "this effort", "reasoning_effort");
     if (r->format != LR_FORMAT_SCHEMA && !r->effort.n)
         return 0;
-    lr_jw_key(&c->w, "output_config");
-    lr_jw_obj(&c->w);
+    lr_put_obj(&c->w, "output_config");
     if (r->effort.n)
-        member(c, "effort", r->effort);
+        lr_put_str(&c->w, "effort", r->effort);
     if (r->format == LR_FORMAT_SCHEMA) {
         if (!r->format_schema)
             return refuse(c, "a format without a schema", "response_format");
         lr_jw_key(&c->w, "format");
-        open_block(c, "json_schema");
-        lr_jw_key(&c->w, "schema");
-        lr_jw_raw(&c->w, r->format_schema->raw);
+        lr_put_type(&c->w, "json_schema");
+        lr_put_raw(&c->w, "schema", r->format_schema->raw);
         lr_jw_end(&c->w);
     }
     lr_jw_end(&c->w);
@@ -905,70 +881,45 @@ static int write_output(struct wr *c)
 static int write_numbers(struct wr *c)
 {
     const struct lr_request *r = c->r;
-    const struct {
-        const char *name;
-        const struct lr_json *v;
-    } nums[] = {{"temperature", r->temperature}, {"top_p", r->top_p}, {"top_k", r->top_k}};
-    for (size_t i = 0; i < LR_COUNT(nums); i++) {
-        if (!nums[i].v)
-            continue;
-        lr_jw_key(&c->w, nums[i].name);
-        lr_jw_raw(&c->w, nums[i].v->raw);
-    }
-    if (r->n_stop) {
-        lr_jw_key(&c->w, "stop_sequences");
-        lr_jw_arr(&c->w);
-        for (size_t i = 0; i < r->n_stop; i++)
-            lr_jw_str(&c->w, r->stop[i]);
-        lr_jw_end(&c->w);
-    }
+    lr_put_node(&c->w, "temperature", r->temperature);
+    lr_put_node(&c->w, "top_p", r->top_p);
+    lr_put_node(&c->w, "top_k", r->top_k);
+    if (r->n_stop)
+        lr_put_texts(&c->w, "stop_sequences", r->stop, r->n_stop);
     return write_output(c);
 }
 
 /* Who asks; and the members known to be quiet: dropped by name. */
 static int write_quiet(struct wr *c)
 {
-    static const char *const mapped[] = {"user", "safety_identifier", "stream_options", NULL};
+    static const char *const written[] = {"user", "safety_identifier", "stream_options", NULL};
     const struct lr_request *r = c->r;
     if (r->user.n) {
-        lr_jw_key(&c->w, "metadata");
-        lr_jw_obj(&c->w);
-        member(c, "user_id", r->user);
+        lr_put_obj(&c->w, "metadata");
+        lr_put_str(&c->w, "user_id", r->user);
         lr_jw_end(&c->w);
     }
-    for (const struct lr_extra *x = r->quiet; x; x = x->next) {
-        char name[64];
-        (void)snprintf(name, sizeof name, "%.*s", LR_FMT(x->v->key)); /* cut is fine */
-        if (!listed(x->v->key, mapped))
-            LR_TRY(lr_dropped(c->dropped, name));
-    }
-    for (const struct lr_extra *x = r->extra; x; x = x->next)
-        if (x->v->type != LR_JSON_NULL)
-            return refuse(c, "this member", "%.*s", LR_FMT(x->v->key));
-    return 0;
+    LR_TRY(lr_drop_quiet(r, written, c->dropped));
+    return r->extra ? refuse(c, "this member", "%.*s", LR_FMT(r->extra->v->key)) : 0;
 }
 
 static int write_all(struct wr *c, struct lr_str model, uint64_t default_max_tokens)
 {
     const struct lr_request *r = c->r;
     uint64_t limit = r->max_tokens ? r->max_tokens : default_max_tokens;
-    if (r->bypass)
-        return refuse(c, r->bypass, "body");
     if (!limit)
         return refuse(c, "an answer without a limit", "max_tokens");
     LR_TRY(refuse_sampling(c));
     lr_jw_obj(&c->w);
-    member(c, "model", model);
-    lr_jw_key(&c->w, "max_tokens");
-    lr_jw_u64(&c->w, limit);
+    lr_put_str(&c->w, "model", model);
+    lr_put_u64(&c->w, "max_tokens", limit);
     LR_TRY(write_messages(c));
     LR_TRY(write_tools(c));
     LR_TRY(write_choice(c));
     LR_TRY(write_numbers(c));
     LR_TRY(write_quiet(c));
     if (r->stream) {
-        lr_jw_key(&c->w, "stream");
-        lr_jw_bool(&c->w, true);
+        lr_put_bool(&c->w, "stream", true);
     }
     lr_jw_end(&c->w);
     return c->w.b->rc;
@@ -978,10 +929,6 @@ static int write(const struct lr_request *r, struct lr_str model, uint64_t defau
                  struct lr_buf *out, struct lr_buf *dropped, struct lr_err *err)
 {
     struct wr c = {.r = r, .dropped = dropped, .err = err};
-    if (r->dialect == LR_DIALECT_MESSAGES) {
-        lr_write_same(r, model, out);
-        return out->rc;
-    }
     lr_arena_init(&c.a, LR_MIB(64));
     lr_jw_init(&c.w, out);
     int rc = write_all(&c, model, default_max_tokens);
@@ -989,15 +936,17 @@ static int write(const struct lr_request *r, struct lr_str model, uint64_t defau
     return rc;
 }
 
-/* ---- errors ----------------------------------------------------------------------------------- */
+/* ---- errors -----------------------------------------------------------------------------------
+ */
 
 static const struct {
     uint16_t status;
     const char *type;
-} types[] = {{400, "invalid_request_error"}, {401, "authentication_error"}, {402, "billing_error"},
-             {403, "permission_error"},      {404, "not_found_error"},      {413, "request_too_large"},
-             {429, "rate_limit_error"},      {500, "api_error"},            {504, "timeout_error"},
-             {529, "overloaded_error"}};
+} types[] = {{400, "invalid_request_error"}, {401, "authentication_error"},
+             {402, "billing_error"},         {403, "permission_error"},
+             {404, "not_found_error"},       {413, "request_too_large"},
+             {429, "rate_limit_error"},      {500, "api_error"},
+             {504, "timeout_error"},         {529, "overloaded_error"}};
 
 static const char *error_type(int status)
 {
@@ -1015,28 +964,21 @@ uint16_t lr_messages_status(struct lr_str type)
     return 500;
 }
 
-void lr_messages_error(int status, const char *code, struct lr_str message, const char *request_id,
-                       struct lr_buf *out)
+void lr_messages_error(int status, struct lr_str code, struct lr_str message,
+                       const char *request_id, struct lr_buf *out)
 {
     struct lr_jw w;
     lr_jw_init(&w, out);
     lr_jw_obj(&w);
-    lr_jw_key(&w, "type");
-    lr_jw_strz(&w, "error");
-    lr_jw_key(&w, "error");
-    lr_jw_obj(&w);
-    lr_jw_key(&w, "type");
-    lr_jw_strz(&w, error_type(status));
-    lr_jw_key(&w, "message");
-    lr_jw_str(&w, message);
-    if (code && *code) {
-        lr_jw_key(&w, "code"); /* ours, beside Anthropic's members: clients branch on `type` */
-        lr_jw_strz(&w, code);
-    }
+    lr_put_str(&w, "type", LR_STR("error"));
+    lr_put_obj(&w, "error");
+    lr_put_str(&w, "type", lr_strz(error_type(status)));
+    lr_put_str(&w, "message", message);
+    if (code.n) /* ours, beside Anthropic's members: clients branch on `type` */
+        lr_put_str(&w, "code", code);
     lr_jw_end(&w);
     if (request_id && *request_id) {
-        lr_jw_key(&w, "request_id");
-        lr_jw_strz(&w, request_id);
+        lr_put_str(&w, "request_id", lr_strz(request_id));
     }
     lr_jw_end(&w);
 }

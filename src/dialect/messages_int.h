@@ -45,7 +45,7 @@ int lr_messages_enc_stream(void *state, const struct lr_encoder_opts *o, const s
 int lr_messages_enc_whole(const struct lr_encoder_opts *o, struct lr_str log, struct lr_buf *out);
 void lr_messages_enc_close(void *state);
 
-void lr_messages_error(int status, const char *code, struct lr_str message, const char *request_id,
+void lr_messages_error(int status, struct lr_str code, struct lr_str message, const char *request_id,
                        struct lr_buf *out);
 /* The HTTP status that stands for an error type of Anthropic's; 500 for unknown ones. */
 uint16_t lr_messages_status(struct lr_str type);

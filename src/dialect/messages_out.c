@@ -1,38 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
- * dialect/messages_out.c - answers of Anthropic's Messages API, written; messages_in.c reads them and
- * has the table of events.
+ * dialect/messages_out.c - answers of Anthropic's Messages API, written; messages_in.c reads them
+ * and has the table of events.
  *
  * message_start waits for USAGE or whatever comes first after START, so that input tokens can
- * be shown where they are known by then; from Chat, and in replays, they are 0 there and complete in
- * message_delta, whose counts are totals that clients let win. content_block_start waits for the next
- * event of its part, since members of the block follow PART; replayed logs (fresh_ids) have extras
- * behind the text, so there a block is written at its end. A REFUSAL part is a text block, and the stop
- * reason becomes "refusal"; "stop" with tool calls becomes "tool_use" (Chat says "stop" when the call
- * was forced). One choice can be shown: others are skipped. Deltas of unknown types cannot be put into
- * a whole body: LR_EUNSUPPORTED, and the caller asks the upstream.
- * Blocks and signatures of other dialects mean nothing here and are left out.
+ * be shown where they are known by then; from Chat, and in replays, they are 0 there and complete
+ * in message_delta, whose counts are totals that clients let win. content_block_start waits for the
+ * next event of its part, since members of the block follow PART; replayed logs (fresh_ids) have
+ * extras behind the text, so there a block is written at its end. A REFUSAL part is a text block,
+ * and the stop reason becomes "refusal"; "stop" with tool calls becomes "tool_use" (Chat says
+ * "stop" when the call was forced). One choice can be shown: others are skipped. Deltas of unknown
+ * types cannot be put into a whole body: LR_EUNSUPPORTED, and the caller asks the upstream. Blocks
+ * and signatures of other dialects mean nothing here and are left out.
  */
 #include "dialect/messages_int.h"
 
-/* ---- writing: shared by both forms ------------------------------------------------------------ */
-
-static void put(struct lr_jw *w, const char *name, struct lr_str s)
-{
-    lr_jw_key(w, name);
-    lr_jw_str(w, s);
-}
-
-static void put_u64(struct lr_jw *w, const char *name, uint64_t v)
-{
-    lr_jw_key(w, name);
-    lr_jw_u64(w, v);
-}
-
-static void put_type(struct lr_jw *w, const char *type)
-{
-    lr_jw_obj(w);
-    put(w, "type", lr_strz(type));
-}
+/* ---- writing: shared by both forms ------------------------------------------------------------
+ */
 
 static bool is_piece(const struct lr_event *ev)
 {
@@ -70,16 +53,14 @@ static int put_usage(struct lr_jw *w, const struct lr_usage *u, struct lr_str ex
     uint64_t cached = u->cached_input, written = u->written_input;
     uint64_t fresh = u->input > cached ? u->input - cached : 0;
     fresh = fresh > written ? fresh - written : 0;
-    lr_jw_key(w, "usage");
-    lr_jw_obj(w);
-    put_u64(w, "input_tokens", fresh);
-    put_u64(w, "cache_creation_input_tokens", written);
-    put_u64(w, "cache_read_input_tokens", cached);
-    put_u64(w, "output_tokens", u->output);
+    lr_put_obj(w, "usage");
+    lr_put_u64(w, "input_tokens", fresh);
+    lr_put_u64(w, "cache_creation_input_tokens", written);
+    lr_put_u64(w, "cache_read_input_tokens", cached);
+    lr_put_u64(w, "output_tokens", u->output);
     if (u->reasoning && !has_extra(extras, LR_SCOPE_USAGE, LR_STR("output_tokens_details"))) {
-        lr_jw_key(w, "output_tokens_details");
-        lr_jw_obj(w);
-        put_u64(w, "thinking_tokens", u->reasoning);
+        lr_put_obj(w, "output_tokens_details");
+        lr_put_u64(w, "thinking_tokens", u->reasoning);
         lr_jw_end(w);
     }
     LR_TRY(put_extras(w, extras, LR_SCOPE_USAGE));
@@ -103,22 +84,12 @@ static struct lr_str reason_of(uint8_t finish, struct lr_str other, bool tools, 
 
 static void put_stop(struct lr_jw *w, struct lr_str reason, struct lr_str sequence)
 {
-    put(w, "stop_reason", reason);
+    lr_put_str(w, "stop_reason", reason);
     lr_jw_key(w, "stop_sequence");
     if (sequence.n)
         lr_jw_str(w, sequence);
     else
         lr_jw_null(w);
-}
-
-static void merge_usage(struct lr_usage *sum, const struct lr_usage *u)
-{
-    sum->known |= u->known;
-    sum->input = u->input ? u->input : sum->input;
-    sum->output = u->output ? u->output : sum->output;
-    sum->cached_input = u->cached_input ? u->cached_input : sum->cached_input;
-    sum->written_input = u->written_input ? u->written_input : sum->written_input;
-    sum->reasoning = u->reasoning ? u->reasoning : sum->reasoning;
 }
 
 /* Is this event about what Messages cannot show: another choice, another provider's signature? */
@@ -133,18 +104,19 @@ static bool foreign(const struct lr_event *part)
     return part->sub == LR_PART_OTHER && part->dialect != LR_DIALECT_MESSAGES;
 }
 
-/* ---- writing: streamed ------------------------------------------------------------------------ */
+/* ---- writing: streamed ------------------------------------------------------------------------
+ */
 
-#define HOLD_MAX LR_MIB(64) /* bytes of one block, or of all extras */
-#define EXTRAS_MAX 4096     /* of one answer: each is held against the ones behind it */
+#define HOLD_MAX   LR_MIB(64) /* bytes of one block, or of all extras */
+#define EXTRAS_MAX 4096       /* of one answer: each is held against the ones behind it */
 
 #define BUFFERS 13
 
 static void buffers(struct lr_messages_enc *s, struct lr_buf *all[BUFFERS])
 {
-    struct lr_buf *const list[BUFFERS] = {&s->answer_id, &s->model,  &s->id,    &s->name, &s->spelled,
-                                          &s->text,      &s->sign,   &s->stop,  &s->reason,
-                                          &s->early,     &s->late,   &s->block, &s->js};
+    struct lr_buf *const list[BUFFERS] = {
+        &s->answer_id, &s->model,  &s->id,    &s->name, &s->spelled, &s->text, &s->sign,
+        &s->stop,      &s->reason, &s->early, &s->late, &s->block,   &s->js};
     memcpy(all, list, sizeof list);
 }
 
@@ -165,18 +137,12 @@ void lr_messages_enc_close(void *state)
         lr_buf_free(all[i]);
 }
 
-static int keep(struct lr_buf *b, struct lr_str s)
-{
-    lr_buf_reset(b);
-    return lr_buf_adds(b, s);
-}
-
 static struct lr_jw open_event(struct lr_messages_enc *s, const char *type)
 {
     struct lr_jw w;
     lr_buf_reset(&s->js);
     lr_jw_init(&w, &s->js);
-    put_type(&w, type);
+    lr_put_type(&w, type);
     return w;
 }
 
@@ -185,7 +151,7 @@ static int send(struct lr_messages_enc *s, struct lr_jw *w, const char *type, st
 {
     lr_jw_end(w);
     LR_TRY(s->js.rc);
-    return lr_sse_write(out, type, lr_buf_str(&s->js));
+    return lr_sse_write(out, lr_strz(type), lr_buf_str(&s->js));
 }
 
 static int begin(struct lr_messages_enc *s, struct lr_buf *out)
@@ -194,19 +160,15 @@ static int begin(struct lr_messages_enc *s, struct lr_buf *out)
         return 0;
     s->begun = true;
     struct lr_jw w = open_event(s, "message_start");
-    lr_jw_key(&w, "message");
-    lr_jw_obj(&w);
-    put(&w, "id", lr_buf_str(&s->answer_id));
-    put(&w, "type", LR_STR("message"));
-    put(&w, "role", LR_STR("assistant"));
-    put(&w, "model", lr_buf_str(&s->model));
-    lr_jw_key(&w, "content");
-    lr_jw_arr(&w);
+    lr_put_obj(&w, "message");
+    lr_put_str(&w, "id", lr_buf_str(&s->answer_id));
+    lr_put_str(&w, "type", LR_STR("message"));
+    lr_put_str(&w, "role", LR_STR("assistant"));
+    lr_put_str(&w, "model", lr_buf_str(&s->model));
+    lr_put_arr(&w, "content");
     lr_jw_end(&w);
-    lr_jw_key(&w, "stop_reason");
-    lr_jw_null(&w);
-    lr_jw_key(&w, "stop_sequence");
-    lr_jw_null(&w);
+    lr_put_null(&w, "stop_reason");
+    lr_put_null(&w, "stop_sequence");
     LR_TRY(put_extras(&w, lr_buf_str(&s->early), LR_SCOPE_TOP));
     LR_TRY(put_usage(&w, &s->usage, lr_buf_str(&s->early)));
     lr_jw_end(&w);
@@ -216,9 +178,9 @@ static int begin(struct lr_messages_enc *s, struct lr_buf *out)
 static struct lr_jw open_delta(struct lr_messages_enc *s, const char *type)
 {
     struct lr_jw w = open_event(s, "content_block_delta");
-    put_u64(&w, "index", s->blocks - 1);
+    lr_put_u64(&w, "index", s->blocks - 1);
     lr_jw_key(&w, "delta");
-    put_type(&w, type);
+    lr_put_type(&w, type);
     return w;
 }
 
@@ -233,28 +195,27 @@ static int put_block_start(struct lr_messages_enc *s, const struct lr_encoder_op
 {
     switch ((enum lr_part_type)s->part.sub) {
     case LR_PART_REASONING:
-        put_type(w, s->redacted ? "redacted_thinking" : "thinking");
+        lr_put_type(w, s->redacted ? "redacted_thinking" : "thinking");
         if (s->redacted) {
-            put(w, "data", lr_buf_str(&s->sign));
+            lr_put_str(w, "data", lr_buf_str(&s->sign));
         } else {
-            put(w, "thinking", LR_STR(""));
-            put(w, "signature", LR_STR(""));
+            lr_put_str(w, "thinking", LR_STR(""));
+            lr_put_str(w, "signature", LR_STR(""));
         }
         return 0;
     case LR_PART_TOOL_CALL:
-        put_type(w, "tool_use");
+        lr_put_type(w, "tool_use");
         lr_buf_reset(&s->spelled);
         lr_id_tool(o, "toolu_", lr_buf_str(&s->id), 0, s->part.part, &s->spelled);
         LR_TRY(s->spelled.rc);
-        put(w, "id", lr_buf_str(&s->spelled));
-        put(w, "name", lr_buf_str(&s->name));
-        lr_jw_key(w, "input");
-        lr_jw_obj(w);
+        lr_put_str(w, "id", lr_buf_str(&s->spelled));
+        lr_put_str(w, "name", lr_buf_str(&s->name));
+        lr_put_obj(w, "input");
         lr_jw_end(w);
         return 0;
     default:
-        put_type(w, "text");
-        put(w, "text", LR_STR(""));
+        lr_put_type(w, "text");
+        lr_put_str(w, "text", LR_STR(""));
         return 0;
     }
 }
@@ -263,15 +224,10 @@ static int send_citations(struct lr_messages_enc *s, struct lr_str list, struct 
 {
     struct lr_arena a;
     struct lr_json *v;
-    size_t room;
-    if (lr_mul_over(list.n, 64, &room) || lr_add_over(room, LR_KIB(64), &room))
-        return LR_EOVER;
-    lr_arena_init(&a, room);
-    int rc = lr_json_parse(&a, list, NULL, &v, NULL);
+    int rc = lr_parse_apart(&a, list, &v);
     for (const struct lr_json *c = rc ? NULL : v->child; c && !rc; c = c->next) {
         struct lr_jw w = open_delta(s, "citations_delta");
-        lr_jw_key(&w, "citation");
-        lr_jw_raw(&w, c->raw);
+        lr_put_node(&w, "citation", c);
         rc = send_delta(s, &w, out);
     }
     lr_arena_free(&a);
@@ -284,9 +240,8 @@ static int send_piece(struct lr_messages_enc *s, const struct lr_event *ev, stru
     if (lr_str_is(ev->a, "citations"))
         return send_citations(s, ev->b, out);
     struct lr_jw w = open_event(s, "content_block_delta");
-    put_u64(&w, "index", s->blocks - 1);
-    lr_jw_key(&w, "delta");
-    lr_jw_raw(&w, ev->b);
+    lr_put_u64(&w, "index", s->blocks - 1);
+    lr_put_raw(&w, "delta", ev->b);
     return send(s, &w, "content_block_delta", out);
 }
 
@@ -298,7 +253,7 @@ static int show(struct lr_messages_enc *s, const struct lr_encoder_opts *o, stru
     s->shown = true;
     s->blocks++;
     struct lr_jw w = open_event(s, "content_block_start");
-    put_u64(&w, "index", s->blocks - 1);
+    lr_put_u64(&w, "index", s->blocks - 1);
     lr_jw_key(&w, "content_block");
     if (s->part.sub == LR_PART_OTHER) {
         lr_jw_raw(&w, lr_buf_str(&s->name));
@@ -322,8 +277,8 @@ static int on_part(struct lr_messages_enc *s, const struct lr_event *ev, struct 
     lr_buf_reset(&s->text);
     lr_buf_reset(&s->sign);
     lr_buf_reset(&s->block);
-    LR_TRY(keep(&s->id, ev->a));
-    return keep(&s->name, ev->b);
+    LR_TRY(lr_keep(&s->id, ev->a));
+    return lr_keep(&s->name, ev->b);
 }
 
 static int send_text(struct lr_messages_enc *s, struct lr_str t, struct lr_buf *out)
@@ -334,14 +289,14 @@ static int send_text(struct lr_messages_enc *s, struct lr_str t, struct lr_buf *
     bool call = s->part.sub == LR_PART_TOOL_CALL || s->part.sub == LR_PART_OTHER;
     const char *const *type = types[call ? 2 : s->part.sub == LR_PART_REASONING];
     struct lr_jw w = open_delta(s, type[0]);
-    put(&w, type[1], t);
+    lr_put_str(&w, type[1], t);
     return send_delta(s, &w, out);
 }
 
 static int send_sign(struct lr_messages_enc *s, struct lr_str sign, struct lr_buf *out)
 {
     struct lr_jw w = open_delta(s, "signature_delta");
-    put(&w, "signature", sign);
+    lr_put_str(&w, "signature", sign);
     return send_delta(s, &w, out);
 }
 
@@ -379,7 +334,7 @@ static int on_part_end(struct lr_messages_enc *s, const struct lr_encoder_opts *
     if (s->sign.len && !s->redacted)
         LR_TRY(send_sign(s, lr_buf_str(&s->sign), out));
     struct lr_jw w = open_event(s, "content_block_stop");
-    put_u64(&w, "index", s->blocks - 1);
+    lr_put_u64(&w, "index", s->blocks - 1);
     return send(s, &w, "content_block_stop", out);
 }
 
@@ -398,14 +353,9 @@ static int on_extra(struct lr_messages_enc *s, const struct lr_encoder_opts *o,
     case LR_SCOPE_USAGE:
         LR_FAIL_IF(s->extras++ >= EXTRAS_MAX, LR_EOVER);
         return lr_event_append(s->begun || is_late(ev->a) ? &s->late : &s->early, ev);
-    case LR_SCOPE_EVENT: {
-        char name[64];
-        size_t n = ev->a.n < sizeof name ? ev->a.n : sizeof name - 1;
-        memcpy(name, ev->a.p, n);
-        name[n] = 0;
+    case LR_SCOPE_EVENT:
         LR_TRY(begin(s, out));
-        return lr_sse_write(out, name, ev->b);
-    }
+        return lr_sse_write(out, ev->a, ev->b);
     case LR_SCOPE_PART:
         if (!s->open)
             return 0;
@@ -424,8 +374,7 @@ static int on_end(struct lr_messages_enc *s, struct lr_buf *out)
 {
     LR_TRY(begin(s, out));
     struct lr_jw w = open_event(s, "message_delta");
-    lr_jw_key(&w, "delta");
-    lr_jw_obj(&w);
+    lr_put_obj(&w, "delta");
     put_stop(&w, reason_of(s->finish, lr_buf_str(&s->reason), s->tools, s->refused),
              lr_buf_str(&s->stop));
     struct lr_str log = lr_buf_str(&s->late);
@@ -439,15 +388,10 @@ static int on_end(struct lr_messages_enc *s, struct lr_buf *out)
 
 static int on_error(struct lr_messages_enc *s, const struct lr_event *ev, struct lr_buf *out)
 {
-    char code[64];
-    size_t n = ev->a.n < sizeof code ? ev->a.n : sizeof code - 1;
-    if (n)
-        memcpy(code, ev->a.p, n);
-    code[n] = 0;
     lr_buf_reset(&s->js);
-    lr_messages_error(ev->status, code, ev->b, NULL, &s->js);
+    lr_messages_error(ev->status, ev->a, ev->b, NULL, &s->js);
     LR_TRY(s->js.rc);
-    return lr_sse_write(out, "error", lr_buf_str(&s->js));
+    return lr_sse_write(out, LR_STR("error"), lr_buf_str(&s->js));
 }
 
 static int on_event(struct lr_messages_enc *s, const struct lr_encoder_opts *o,
@@ -458,7 +402,7 @@ static int on_event(struct lr_messages_enc *s, const struct lr_encoder_opts *o,
         lr_buf_reset(&s->answer_id);
         lr_id_answer(o, "msg_", ev->a, &s->answer_id);
         LR_TRY(s->answer_id.rc);
-        return keep(&s->model, ev->b);
+        return lr_keep(&s->model, ev->b);
     case LR_EV_PART:
         return on_part(s, ev, out);
     case LR_EV_DELTA:
@@ -472,10 +416,10 @@ static int on_event(struct lr_messages_enc *s, const struct lr_encoder_opts *o,
         return on_part_end(s, o, out);
     case LR_EV_FINISH:
         s->finish = ev->sub;
-        LR_TRY(keep(&s->stop, ev->a));
-        return keep(&s->reason, ev->b);
+        LR_TRY(lr_keep(&s->stop, ev->a));
+        return lr_keep(&s->reason, ev->b);
     case LR_EV_USAGE:
-        merge_usage(&s->usage, &ev->usage);
+        lr_usage_add(&s->usage, &ev->usage);
         return begin(s, out);
     case LR_EV_EXTRA:
         return on_extra(s, o, ev, out);
@@ -505,7 +449,8 @@ int lr_messages_enc_stream(void *state, const struct lr_encoder_opts *o, const s
     return inside && s->skip ? 0 : on_event(s, o, ev, out);
 }
 
-/* ---- writing: whole --------------------------------------------------------------------------- */
+/* ---- writing: whole ---------------------------------------------------------------------------
+ */
 
 /* One part of a compact log: PART, then its DELTA, SIGN and extras, then PART_END. */
 struct block {
@@ -534,36 +479,31 @@ static int put_citations(struct lr_jw *w, struct lr_str log)
             break;
     }
     if (!rc && n && !(rc = lr_merge_write(&m, &list))) {
-        lr_jw_key(w, "citations");
-        lr_jw_raw(w, lr_buf_str(&list));
+        lr_put_raw(w, "citations", lr_buf_str(&list));
     }
     lr_merge_close(&m);
     lr_buf_free(&list);
     return rc;
 }
 
-/* Arguments as an object: what the model wrote may be none, and then the text is all we can show. */
+/* Arguments as an object: what the model wrote may be none, and then the text is all we can show.
+ */
 static int put_input(struct lr_jw *w, struct lr_str args)
 {
     struct lr_arena a;
     struct lr_json *v;
-    size_t room;
     struct lr_str t = lr_str_trim(args);
-    if (lr_mul_over(t.n, 64, &room) || lr_add_over(room, LR_KIB(64), &room))
-        return LR_EOVER;
-    lr_jw_key(w, "input");
     if (!t.n) {
-        lr_jw_raw(w, LR_STR("{}"));
+        lr_put_raw(w, "input", LR_STR("{}"));
         return 0;
     }
-    lr_arena_init(&a, room);
-    int rc = lr_json_parse(&a, t, NULL, &v, NULL);
+    int rc = lr_parse_apart(&a, t, &v);
     if (!rc && v->type == LR_JSON_OBJECT) {
-        lr_jw_raw(w, t);
+        lr_put_raw(w, "input", t);
     } else if (rc != LR_ENOMEM) {
         rc = 0;
-        lr_jw_obj(w);
-        put(w, "_raw", args);
+        lr_put_obj(w, "input");
+        lr_put_str(w, "_raw", args);
         lr_jw_end(w);
     }
     lr_arena_free(&a);
@@ -573,25 +513,17 @@ static int put_input(struct lr_jw *w, struct lr_str args)
 /* A block of an unknown type: as it started, but with the input that was streamed into it. */
 static int put_other(struct lr_jw *w, const struct block *b)
 {
+    static const char *const but[] = {"input", NULL};
+    struct lr_arena a;
+    struct lr_json *v;
     if (!b->text.n) {
         lr_jw_raw(w, b->part.b);
         return 0;
     }
-    struct lr_arena a;
-    struct lr_json *v;
-    size_t room;
-    if (lr_mul_over(b->part.b.n, 64, &room) || lr_add_over(room, LR_KIB(64), &room))
-        return LR_EOVER;
-    lr_arena_init(&a, room);
-    int rc = lr_json_parse(&a, b->part.b, NULL, &v, NULL);
+    int rc = lr_parse_apart(&a, b->part.b, &v);
     if (!rc) {
         lr_jw_obj(w);
-        for (const struct lr_json *m = v->child; m; m = m->next) {
-            if (lr_str_is(m->key, "input"))
-                continue;
-            lr_jw_key_str(w, m->key);
-            lr_jw_raw(w, m->raw);
-        }
+        lr_put_others(w, v, but);
         rc = put_input(w, b->text);
         lr_jw_end(w);
     }
@@ -606,23 +538,23 @@ static int put_block(struct lr_jw *w, const struct lr_encoder_opts *o, const str
     case LR_PART_OTHER:
         return put_other(w, b);
     case LR_PART_REASONING:
-        put_type(w, b->redacted ? "redacted_thinking" : "thinking");
+        lr_put_type(w, b->redacted ? "redacted_thinking" : "thinking");
         if (!b->redacted)
-            put(w, "thinking", b->text);
-        put(w, b->redacted ? "data" : "signature", b->sign);
+            lr_put_str(w, "thinking", b->text);
+        lr_put_str(w, b->redacted ? "data" : "signature", b->sign);
         break;
     case LR_PART_TOOL_CALL:
-        put_type(w, "tool_use");
+        lr_put_type(w, "tool_use");
         lr_buf_reset(tmp);
         lr_id_tool(o, "toolu_", b->part.a, 0, b->part.part, tmp);
         LR_TRY(tmp->rc);
-        put(w, "id", lr_buf_str(tmp));
-        put(w, "name", b->part.b);
+        lr_put_str(w, "id", lr_buf_str(tmp));
+        lr_put_str(w, "name", b->part.b);
         LR_TRY(put_input(w, b->text));
         break;
     default:
-        put_type(w, "text");
-        put(w, "text", b->text);
+        lr_put_type(w, "text");
+        lr_put_str(w, "text", b->text);
         LR_TRY(put_citations(w, b->extras));
     }
     LR_TRY(put_extras(w, b->extras, LR_SCOPE_PART));
@@ -645,7 +577,7 @@ static int summarize(struct lr_str log, struct summary *out)
         if (ev.type == LR_EV_START)
             out->start = ev;
         else if (ev.type == LR_EV_USAGE)
-            merge_usage(&out->usage, &ev.usage);
+            lr_usage_add(&out->usage, &ev.usage);
         else if (beyond(&ev))
             continue;
         else if (ev.type == LR_EV_FINISH)
@@ -664,8 +596,7 @@ static int put_content(struct lr_jw *w, const struct lr_encoder_opts *o, struct 
     struct block b = {0};
     struct lr_event ev;
     int rc;
-    lr_jw_key(w, "content");
-    lr_jw_arr(w);
+    lr_put_arr(w, "content");
     for (struct lr_str at = log; (rc = lr_event_next(&log, &ev)) == 1; at = log) {
         if (beyond(&ev))
             continue;
@@ -699,10 +630,10 @@ int lr_messages_enc_whole(const struct lr_encoder_opts *o, struct lr_str log, st
     lr_id_answer(o, "msg_", f.start.a, &tmp);
     int rc = tmp.rc;
     if (!rc) {
-        put(&w, "id", lr_buf_str(&tmp));
-        put(&w, "type", LR_STR("message"));
-        put(&w, "role", LR_STR("assistant"));
-        put(&w, "model", f.start.b);
+        lr_put_str(&w, "id", lr_buf_str(&tmp));
+        lr_put_str(&w, "type", LR_STR("message"));
+        lr_put_str(&w, "role", LR_STR("assistant"));
+        lr_put_str(&w, "model", f.start.b);
         rc = put_content(&w, o, log, &tmp);
     }
     if (!rc) {

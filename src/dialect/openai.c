@@ -148,8 +148,7 @@ void lr_write_same(const struct lr_request *r, struct lr_str model, struct lr_bu
         }
     }
     if (!named) { /* a stored prompt may have brought it */
-        lr_jw_key(&w, "model");
-        lr_jw_str(&w, model);
+        lr_put_str(&w, "model", model);
     }
     lr_jw_end(&w);
 }
@@ -170,26 +169,20 @@ static const char *type_of(int status)
     }
 }
 
-void lr_error_openai(int status, const char *code, struct lr_str message, const char *request_id,
+void lr_error_openai(int status, struct lr_str code, struct lr_str message, const char *request_id,
                      struct lr_buf *out)
 {
     struct lr_jw w;
     lr_jw_init(&w, out);
     lr_jw_obj(&w);
-    lr_jw_key(&w, "error");
-    lr_jw_obj(&w);
-    lr_jw_key(&w, "message");
-    lr_jw_str(&w, message);
-    lr_jw_key(&w, "type");
-    lr_jw_strz(&w, type_of(status));
-    lr_jw_key(&w, "param");
-    lr_jw_null(&w);
-    lr_jw_key(&w, "code");
-    lr_jw_strz(&w, code);
+    lr_put_obj(&w, "error");
+    lr_put_str(&w, "message", message);
+    lr_put_str(&w, "type", lr_strz(type_of(status)));
+    lr_put_null(&w, "param");
+    lr_put_str(&w, "code", code);
     lr_jw_end(&w);
     if (request_id && *request_id) {
-        lr_jw_key(&w, "request_id");
-        lr_jw_strz(&w, request_id);
+        lr_put_str(&w, "request_id", lr_strz(request_id));
     }
     lr_jw_end(&w);
 }

@@ -3,10 +3,12 @@
  *
  * A request leaves in one of three ways:
  *
- *   forward       the client's own bytes, spliced: only `model` and stream_options differ, and
+ *   forward        the client's own bytes, spliced: only `model` and stream_options differ, and
  * where nothing differs the bytes are copied as they came (unknown members, order, spelling) write
  * another dialect's body, from the canonical form: refused by name where that would lose something
- * that changes the answer write_inputs  an embedding body for some of its inputs
+ * that changes the answer; always refused where the body is not the whole question (bypass). Its
+ * own dialect: the client's members, the model changed write_inputs   an embedding body for some of
+ * its inputs
  *
  * Paths of refusals ("messages[3].content[1].text") are chains of struct lr_at on the parsers'
  * stacks and become text only when something is wrong: the good path formats nothing.
@@ -166,19 +168,6 @@ int lr_url_split(struct lr_str url, struct lr_part *p)
     return 0;
 }
 
-int lr_dropped(struct lr_buf *dropped, const char *name)
-{
-    if (!dropped)
-        return 0;
-    struct lr_str have = lr_buf_str(dropped);
-    while (have.p && have.n)
-        if (lr_str_is(lr_str_cut(&have, ','), name))
-            return 0;
-    if (dropped->len)
-        LR_TRY(lr_buf_addc(dropped, ','));
-    return lr_buf_addz(dropped, name);
-}
-
 /* ---- in and out ----------------------------------------------------------------------------- */
 
 int lr_request_parse(struct lr_arena *a, enum lr_dialect_id d, struct lr_str body,
@@ -206,20 +195,14 @@ int lr_request_parse(struct lr_arena *a, enum lr_dialect_id d, struct lr_str bod
 /* stream_options with include_usage true and its other members as they were. */
 static int usage_asked(struct lr_arena *a, const struct lr_json *old, struct lr_str *out)
 {
+    static const char *const but[] = {"include_usage", NULL};
     struct lr_buf b;
     lr_buf_init(&b, LR_KIB(64));
     struct lr_jw w;
     lr_jw_init(&w, &b);
     lr_jw_obj(&w);
-    for (const struct lr_json *m = lr_json_is(old, LR_JSON_OBJECT) ? old->child : NULL; m;
-         m = m->next) {
-        if (lr_str_is(m->key, "include_usage"))
-            continue;
-        lr_jw_key_str(&w, m->key);
-        lr_jw_raw(&w, m->raw);
-    }
-    lr_jw_key(&w, "include_usage");
-    lr_jw_bool(&w, true);
+    lr_put_others(&w, old, but);
+    lr_put_bool(&w, "include_usage", true);
     lr_jw_end(&w);
     int rc = b.rc ? b.rc : lr_arena_copy(a, lr_buf_str(&b), out);
     lr_buf_free(&b);
@@ -259,6 +242,13 @@ int lr_request_write(const struct lr_request *r, enum lr_dialect_id to, struct l
     if (!ops || ops->kind != r->kind)
         return lr_err_set(err, LR_EUNSUPPORTED, "", "%s requests cannot be put as %s",
                           lr_dialect_name(r->dialect), lr_dialect_name(to));
+    if (to == r->dialect) {
+        lr_write_same(r, model, out);
+        return out->rc;
+    }
+    if (r->bypass)
+        return lr_err_set(err, LR_EUNSUPPORTED, "body", "%s has no counterpart in %s", r->bypass,
+                          lr_dialect_name(to));
     LR_TRY(ops->write(r, model, default_max_tokens, out, dropped, err));
     return out->rc;
 }

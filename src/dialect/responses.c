@@ -2,36 +2,41 @@
  * dialect/responses.c - OpenAI Responses without server-side state: requests. Answers are in
  * responses_out.c.
  *
- * Reading. `input` is a list of items where Chat has messages. An assistant's turn is several items:
+ * Reading. `input` is a list of items where Chat has messages. An assistant's turn is several
+ * items:
  *
  *   reasoning   message   function_call   function_call        four items
  *   [REASONING, TEXT,     TOOL_CALL,      TOOL_CALL]           one ASSISTANT message
  *
- * so an item joins the message before it when the order reasoning, message, calls goes on, and opens a
- * new one when it does not. That is one-to-one: different lists of items stay different messages, and
- * so do their keys. Adjacent function_call_outputs are one TOOL message, as in chat.c. `instructions`
- * is the first SYSTEM message. Ids and states of items that an earlier answer gave are not kept: they
- * name nothing unless the provider has stored it, and replayed answers have fresh ones.
+ * so an item joins the message before it when the order reasoning, message, calls goes on, and
+ * opens a new one when it does not. That is one-to-one: different lists of items stay different
+ * messages, and so do their keys. Adjacent function_call_outputs are one TOOL message, as in
+ * chat.c. `instructions` is the first SYSTEM message. Ids and states of items that an earlier
+ * answer gave are not kept: they name nothing unless the provider has stored it, and replayed
+ * answers have fresh ones.
  *
- *   bypass: previous_response_id, conversation, background, prompt, items by reference (and reasoning
- *           that is an id alone), file ids, tools the provider runs (every type of tool not known to run
- *           at the client's), MCP
+ *   bypass: previous_response_id, conversation, background, prompt, items by reference (and
+ * reasoning that is an id alone), file ids, tools the provider runs (every type of tool not known
+ * to run at the client's), MCP
  *
- * Items of unknown types are OTHER parts: outputs of tools in a USER message, others in an ASSISTANT's.
- * Members of `text` and `reasoning` beside format and effort are extras under their own names.
+ * Items of unknown types are OTHER parts: outputs of tools in a USER message, others in an
+ * ASSISTANT's. Members of `text` and `reasoning` beside format and effort are extras under their
+ * own names.
  *
  * Writing. `store` is written false: Chat and Messages keep nothing unless told to, Responses does.
- * Tools without `strict` get it false for the same reason. Stop sequences, n, seed, penalties, logit
- * bias and top_k have no place and are refused; zeros say nothing and are left out. What may be dropped
- * by name is in docs/dialects.md.
+ * Tools without `strict` get it false for the same reason. Stop sequences, n, seed, penalties,
+ * logit bias and top_k have no place and are refused; zeros say nothing and are left out. What may
+ * be dropped by name is in docs/dialects.md.
  *
- * Source: OpenAI API reference, "Create a model response"; the types of the openai Python client 3.52.
+ * Source: OpenAI API reference, "Create a model response"; the types of the openai Python
+ * client 3.52.
  */
 #include "dialect/responses_int.h"
 
 #include <stdio.h>
 
-/* ---- reading: parts --------------------------------------------------------------------------- */
+/* ---- reading: parts ---------------------------------------------------------------------------
+ */
 
 struct in {
     struct lr_arena *a;
@@ -112,7 +117,8 @@ static int parse_image(const struct in *in, const struct lr_json *v, const struc
 static int parse_file(const struct in *in, const struct lr_json *v, const struct lr_at *at,
                       struct lr_part **parts)
 {
-    static const char *const known[] = {"type", "file_data", "file_url", "file_id", "filename", NULL};
+    static const char *const known[] = {"type",    "file_data", "file_url",
+                                        "file_id", "filename",  NULL};
     struct lr_part *p = lr_part_add(in->a, parts, LR_PART_FILE);
     LR_FAIL_IF(!p, LR_ENOMEM);
     struct lr_str data = {NULL, 0};
@@ -171,7 +177,8 @@ static int parse_content(const struct in *in, const struct lr_json *v, const str
     return 0;
 }
 
-/* ---- reading: items --------------------------------------------------------------------------- */
+/* ---- reading: items ---------------------------------------------------------------------------
+ */
 
 enum stage { S_NONE, S_REASONING, S_MESSAGE, S_CALLS, S_RESULTS };
 
@@ -193,9 +200,8 @@ static int parse_message(struct in *in, const struct lr_json *v, const struct lr
     static const struct {
         const char *name;
         enum lr_role role;
-    } roles[] = {{"user", LR_ROLE_USER},
-                 {"system", LR_ROLE_SYSTEM},
-                 {"developer", LR_ROLE_DEVELOPER}};
+    } roles[] = {
+        {"user", LR_ROLE_USER}, {"system", LR_ROLE_SYSTEM}, {"developer", LR_ROLE_DEVELOPER}};
     struct lr_str role = {NULL, 0};
     struct lr_msg *m = NULL;
     LR_TRY(need_text(in, v, at, "role", &role));
@@ -243,13 +249,12 @@ static int parse_result(struct in *in, const struct lr_json *v, const struct lr_
     return rest(in, v, known, &p->extra);
 }
 
-/* Each text of the summary (or of the content, which open models show) is a part; the encrypted content
- * signs the last one. */
+/* Each text of the summary (or of the content, which open models show) is a part; the encrypted
+ * content signs the last one. */
 static int parse_reasoning(struct in *in, const struct lr_json *v, const struct lr_at *at)
 {
-    static const char *const known[] = {"type",   "id",      "encrypted_content",
-                                        "status", "summary", "content",
-                                        NULL};
+    static const char *const known[] = {"type",    "id", "encrypted_content", "status", "summary",
+                                        "content", NULL};
     struct lr_msg *m = join(in, S_REASONING);
     LR_FAIL_IF(!m, LR_ENOMEM);
     struct lr_part *p = NULL;
@@ -332,11 +337,13 @@ static int parse_input(struct in *in)
     return 0;
 }
 
-/* ---- reading: members ------------------------------------------------------------------------- */
+/* ---- reading: members -------------------------------------------------------------------------
+ */
 
 static int parse_tool(struct in *in, const struct lr_json *v, const struct lr_at *at)
 {
-    static const char *const known[] = {"type", "name", "description", "parameters", "strict", NULL};
+    static const char *const known[] = {"type",       "name",   "description",
+                                        "parameters", "strict", NULL};
     static const char *const at_client[] = {"custom",      "local_shell", "computer_use_preview",
                                             "apply_patch", "computer",    "namespace"};
     if (v->type != LR_JSON_OBJECT)
@@ -580,27 +587,8 @@ static int parse(struct lr_arena *a, struct lr_request *r, struct lr_err *err)
     return parse_input(&in);
 }
 
-/* ---- writing ---------------------------------------------------------------------------------- */
-
-static void put_str(struct lr_jw *w, const char *key, struct lr_str s)
-{
-    lr_jw_key(w, key);
-    lr_jw_str(w, s);
-}
-
-static void put_raw(struct lr_jw *w, const char *key, const struct lr_json *v)
-{
-    if (!v)
-        return;
-    lr_jw_key(w, key);
-    lr_jw_raw(w, v->raw);
-}
-
-static void begin(struct lr_jw *w, const char *type)
-{
-    lr_jw_obj(w);
-    put_str(w, "type", lr_strz(type));
-}
+/* ---- writing ----------------------------------------------------------------------------------
+ */
 
 struct to {
     struct lr_jw w;
@@ -623,53 +611,26 @@ static int refuse(const struct to *t, const char *member, const char *what)
 /* Extras of another dialect: dropped where they cannot change the answer, else refused by name. */
 static int leave_out(const struct to *t, const struct lr_extra *list)
 {
-    static const char *const droppable[] = {"cache_control", "citations"};
-    for (const struct lr_extra *x = list; x; x = x->next) {
-        char name[64];
-        size_t n = x->v->key.n < sizeof name ? x->v->key.n : sizeof name - 1, i = 0;
-        if (!lr_given(x->v))
-            continue;
-        if (n)
-            memcpy(name, x->v->key.p, n);
-        name[n] = 0;
-        while (i < LR_COUNT(droppable) && !lr_str_is(x->v->key, droppable[i]))
-            i++;
-        if (i == LR_COUNT(droppable))
-            return refuse(t, name, "this member");
-        LR_TRY(lr_dropped(t->dropped, name));
-    }
-    return 0;
-}
-
-/* "key": "data:<media>;base64,<data>", or the URL. */
-static int put_url(struct to *t, const char *key, const struct lr_part *p)
-{
-    if (p->url.n) {
-        put_str(&t->w, key, p->url);
+    static const char *const droppable[] = {"cache_control", "citations", NULL};
+    const struct lr_json *kept;
+    LR_TRY(lr_drop_extras(list, droppable, t->dropped, &kept));
+    if (!kept)
         return 0;
-    }
-    struct lr_buf b;
-    lr_buf_init(&b, t->w.b->max);
-    (void)lr_buf_addz(&b, "data:"); /* failures stick in b */
-    (void)lr_buf_adds(&b, p->media);
-    (void)lr_buf_addz(&b, ";base64,");
-    int rc = lr_buf_adds(&b, p->data);
-    if (!rc)
-        put_str(&t->w, key, lr_buf_str(&b));
-    lr_buf_free(&b);
-    return rc;
+    char name[64];
+    (void)snprintf(name, sizeof name, "%.*s", LR_FMT(kept->key)); /* cut is fine */
+    return refuse(t, name, "this member");
 }
 
 static int write_file(struct to *t, const struct lr_part *p)
 {
     if (!p->url.n && !p->data.n)
         return refuse(t, "content", "a file as plain text");
-    begin(&t->w, "input_file");
+    lr_put_type(&t->w, "input_file");
     if (p->url.n) {
-        put_str(&t->w, "file_url", p->url);
+        lr_put_str(&t->w, "file_url", p->url);
     } else {
-        put_str(&t->w, "filename", p->name.n ? p->name : LR_STR("file"));
-        LR_TRY(put_url(t, "file_data", p));
+        lr_put_str(&t->w, "filename", p->name.n ? p->name : LR_STR("file"));
+        LR_TRY(lr_put_url(&t->w, "file_data", p));
     }
     lr_jw_end(&t->w);
     return 0;
@@ -680,24 +641,23 @@ static int write_part(struct to *t, const struct lr_part *p, bool assistant)
     LR_TRY(leave_out(t, p->extra));
     switch (p->type) {
     case LR_PART_TEXT:
-        begin(&t->w, assistant ? "output_text" : "input_text");
-        put_str(&t->w, "text", p->text);
+        lr_put_type(&t->w, assistant ? "output_text" : "input_text");
+        lr_put_str(&t->w, "text", p->text);
         if (assistant) {
-            lr_jw_key(&t->w, "annotations");
-            lr_jw_arr(&t->w);
+            lr_put_arr(&t->w, "annotations");
             lr_jw_end(&t->w);
         }
         lr_jw_end(&t->w);
         return 0;
     case LR_PART_REFUSAL:
-        begin(&t->w, "refusal");
-        put_str(&t->w, "refusal", p->text);
+        lr_put_type(&t->w, "refusal");
+        lr_put_str(&t->w, "refusal", p->text);
         lr_jw_end(&t->w);
         return 0;
     case LR_PART_IMAGE:
-        begin(&t->w, "input_image");
-        LR_TRY(put_url(t, "image_url", p));
-        put_str(&t->w, "detail", p->detail.n ? p->detail : LR_STR("auto"));
+        lr_put_type(&t->w, "input_image");
+        LR_TRY(lr_put_url(&t->w, "image_url", p));
+        lr_put_str(&t->w, "detail", p->detail.n ? p->detail : LR_STR("auto"));
         lr_jw_end(&t->w);
         return 0;
     case LR_PART_FILE:
@@ -716,9 +676,9 @@ static int write_result(struct to *t, const struct lr_part *p)
 {
     LR_TRY(leave_out(t, p->extra));
     if (p->is_error)
-        LR_TRY(lr_dropped(t->dropped, "is_error"));
-    begin(&t->w, "function_call_output");
-    put_str(&t->w, "call_id", p->id);
+        LR_TRY(lr_dropped(t->dropped, LR_STR("is_error")));
+    lr_put_type(&t->w, "function_call_output");
+    lr_put_str(&t->w, "call_id", p->id);
     lr_jw_key(&t->w, "output");
     if (!p->parts || (p->parts->type == LR_PART_TEXT && !p->parts->next)) {
         lr_jw_str(&t->w, p->parts ? p->parts->text : LR_STR(""));
@@ -736,10 +696,10 @@ static int write_result(struct to *t, const struct lr_part *p)
 static int write_call(struct to *t, const struct lr_part *p)
 {
     LR_TRY(leave_out(t, p->extra));
-    begin(&t->w, "function_call");
-    put_str(&t->w, "call_id", p->id);
-    put_str(&t->w, "name", p->name);
-    put_str(&t->w, "arguments", p->text.n ? p->text : LR_STR("{}"));
+    lr_put_type(&t->w, "function_call");
+    lr_put_str(&t->w, "call_id", p->id);
+    lr_put_str(&t->w, "name", p->name);
+    lr_put_str(&t->w, "arguments", p->text.n ? p->text : LR_STR("{}"));
     lr_jw_end(&t->w);
     return 0;
 }
@@ -754,10 +714,9 @@ static int write_item(struct to *t, const struct lr_msg *m)
     }
     if (!any && calls)
         return 0;
-    begin(&t->w, "message");
-    put_str(&t->w, "role", lr_strz(lr_role_name(m->role)));
-    lr_jw_key(&t->w, "content");
-    lr_jw_arr(&t->w);
+    lr_put_type(&t->w, "message");
+    lr_put_str(&t->w, "role", lr_strz(lr_role_name(m->role)));
+    lr_put_arr(&t->w, "content");
     for (const struct lr_part *p = m->parts; p; p = p->next)
         if (in_message(p))
             LR_TRY(write_part(t, p, assistant));
@@ -775,7 +734,7 @@ static int write_message(struct to *t, const struct lr_msg *m)
         LR_TRY(write_item(t, m));
     for (const struct lr_part *p = m->parts; p; p = p->next) {
         if (p->type == LR_PART_REASONING)
-            LR_TRY(lr_dropped(t->dropped, "reasoning"));
+            LR_TRY(lr_dropped(t->dropped, LR_STR("reasoning")));
         else if (p->type == LR_PART_TOOL_CALL)
             LR_TRY(write_call(t, p));
         else if (p->type == LR_PART_TOOL_RESULT)
@@ -784,17 +743,9 @@ static int write_message(struct to *t, const struct lr_msg *m)
     return 0;
 }
 
-static bool weighs(const struct lr_json *v)
-{
-    double d = 0;
-    return v && !(lr_json_real(v, &d) && d == 0);
-}
-
 static int refuse_sampling(const struct to *t)
 {
     const struct lr_request *r = t->r;
-    if (r->bypass)
-        return refuse(t, "body", r->bypass);
     if (r->n > 1)
         return refuse(t, "n", "more than one choice");
     if (r->n_stop)
@@ -803,9 +754,9 @@ static int refuse_sampling(const struct to *t)
         return refuse(t, "seed", "it");
     if (r->top_k)
         return refuse(t, "top_k", "it");
-    if (weighs(r->presence_penalty))
+    if (lr_weighs(r->presence_penalty))
         return refuse(t, "presence_penalty", "it");
-    if (weighs(r->frequency_penalty))
+    if (lr_weighs(r->frequency_penalty))
         return refuse(t, "frequency_penalty", "it");
     if (r->logit_bias && r->logit_bias->n)
         return refuse(t, "logit_bias", "it");
@@ -817,14 +768,13 @@ static int write_tool(struct to *t, const struct lr_tool *k)
     if (k->json)
         return refuse(t, "tools", "a tool that is no function");
     LR_TRY(leave_out(t, k->extra));
-    begin(&t->w, "function");
-    put_str(&t->w, "name", k->name);
+    lr_put_type(&t->w, "function");
+    lr_put_str(&t->w, "name", k->name);
     if (k->description.n)
-        put_str(&t->w, "description", k->description);
-    lr_jw_key(&t->w, "parameters");
-    lr_jw_raw(&t->w, k->schema ? k->schema->raw : LR_STR("{\"type\":\"object\",\"properties\":{}}"));
-    lr_jw_key(&t->w, "strict");
-    lr_jw_raw(&t->w, k->strict ? k->strict->raw : LR_STR("false"));
+        lr_put_str(&t->w, "description", k->description);
+    lr_put_raw(&t->w, "parameters",
+               k->schema ? k->schema->raw : LR_STR("{\"type\":\"object\",\"properties\":{}}"));
+    lr_put_raw(&t->w, "strict", k->strict ? k->strict->raw : LR_STR("false"));
     lr_jw_end(&t->w);
     return 0;
 }
@@ -837,11 +787,11 @@ static int write_choice(struct to *t)
         return refuse(t, "tool_choice", "this choice");
     if (r->tool_choice == LR_TOOL_CHOICE_NAMED) {
         lr_jw_key(&t->w, "tool_choice");
-        begin(&t->w, "function");
-        put_str(&t->w, "name", r->tool_choice_name);
+        lr_put_type(&t->w, "function");
+        lr_put_str(&t->w, "name", r->tool_choice_name);
         lr_jw_end(&t->w);
     } else if (r->tool_choice != LR_TOOL_CHOICE_ABSENT) {
-        put_str(&t->w, "tool_choice", lr_strz(names[r->tool_choice]));
+        lr_put_str(&t->w, "tool_choice", lr_strz(names[r->tool_choice]));
     }
     return 0;
 }
@@ -850,16 +800,14 @@ static int write_tools(struct to *t)
 {
     const struct lr_request *r = t->r;
     if (r->tools) {
-        lr_jw_key(&t->w, "tools");
-        lr_jw_arr(&t->w);
+        lr_put_arr(&t->w, "tools");
         for (const struct lr_tool *k = r->tools; k; k = k->next)
             LR_TRY(write_tool(t, k));
         lr_jw_end(&t->w);
     }
     LR_TRY(write_choice(t));
     if (r->parallel_tools || r->parallel_off) {
-        lr_jw_key(&t->w, "parallel_tool_calls");
-        lr_jw_bool(&t->w, !r->parallel_off);
+        lr_put_bool(&t->w, "parallel_tool_calls", !r->parallel_off);
     }
     return 0;
 }
@@ -871,18 +819,17 @@ static int write_format(struct to *t)
         return 0;
     if (r->format == LR_FORMAT_OTHER)
         return refuse(t, "response_format", "this format");
-    lr_jw_key(&t->w, "text");
-    lr_jw_obj(&t->w);
+    lr_put_obj(&t->w, "text");
     lr_jw_key(&t->w, "format");
-    begin(&t->w, r->format == LR_FORMAT_SCHEMA ? "json_schema"
-                 : r->format == LR_FORMAT_JSON ? "json_object"
-                                               : "text");
+    lr_put_type(&t->w, r->format == LR_FORMAT_SCHEMA ? "json_schema"
+                       : r->format == LR_FORMAT_JSON ? "json_object"
+                                                     : "text");
     if (r->format == LR_FORMAT_SCHEMA) {
-        put_str(&t->w, "name", r->format_name.n ? r->format_name : LR_STR("answer"));
+        lr_put_str(&t->w, "name", r->format_name.n ? r->format_name : LR_STR("answer"));
         if (r->format_description.n)
-            put_str(&t->w, "description", r->format_description);
-        put_raw(&t->w, "schema", r->format_schema);
-        put_raw(&t->w, "strict", r->format_strict);
+            lr_put_str(&t->w, "description", r->format_description);
+        lr_put_node(&t->w, "schema", r->format_schema);
+        lr_put_node(&t->w, "strict", r->format_strict);
     }
     lr_jw_end(&t->w);
     lr_jw_end(&t->w);
@@ -893,20 +840,17 @@ static int write_settings(struct to *t)
 {
     const struct lr_request *r = t->r;
     if (r->max_tokens) {
-        lr_jw_key(&t->w, "max_output_tokens");
-        lr_jw_u64(&t->w, r->max_tokens);
+        lr_put_u64(&t->w, "max_output_tokens", r->max_tokens);
     }
-    put_raw(&t->w, "temperature", r->temperature);
-    put_raw(&t->w, "top_p", r->top_p);
+    lr_put_node(&t->w, "temperature", r->temperature);
+    lr_put_node(&t->w, "top_p", r->top_p);
     if (lr_json_is(r->logprobs, LR_JSON_TRUE)) {
-        lr_jw_key(&t->w, "include");
-        lr_jw_raw(&t->w, LR_STR("[\"message.output_text.logprobs\"]"));
-        put_raw(&t->w, "top_logprobs", r->top_logprobs);
+        lr_put_raw(&t->w, "include", LR_STR("[\"message.output_text.logprobs\"]"));
+        lr_put_node(&t->w, "top_logprobs", r->top_logprobs);
     }
     if (r->effort.n) {
-        lr_jw_key(&t->w, "reasoning");
-        lr_jw_obj(&t->w);
-        put_str(&t->w, "effort", r->effort);
+        lr_put_obj(&t->w, "reasoning");
+        lr_put_str(&t->w, "effort", r->effort);
         lr_jw_end(&t->w);
     }
     return write_format(t);
@@ -914,58 +858,25 @@ static int write_settings(struct to *t)
 
 static int write_quiet(struct to *t)
 {
-    const struct lr_request *r = t->r;
-    if (r->user.n)
-        put_str(&t->w, "safety_identifier", r->user);
-    for (const struct lr_extra *x = r->quiet; x; x = x->next) {
-        static const char *const mapped[] = {"user", "safety_identifier", "stream_options", "store"};
-        char name[64];
-        size_t n = x->v->key.n < sizeof name ? x->v->key.n : sizeof name - 1, i = 0;
-        while (i < LR_COUNT(mapped) && !lr_str_is(x->v->key, mapped[i]))
-            i++;
-        if (i < LR_COUNT(mapped))
-            continue;
-        if (n)
-            memcpy(name, x->v->key.p, n);
-        name[n] = 0;
-        LR_TRY(lr_dropped(t->dropped, name));
-    }
-    lr_jw_key(&t->w, "store");
-    lr_jw_bool(&t->w, false);
-    return leave_out(t, r->extra);
-}
-
-/* The client's members with this model, which a stored prompt may have left out. */
-static void write_own(const struct lr_request *r, struct lr_str model, struct lr_buf *out)
-{
-    struct lr_jw w;
-    lr_jw_init(&w, out);
-    lr_jw_obj(&w);
-    put_str(&w, "model", model);
-    for (const struct lr_json *m = r->root->child; m; m = m->next) {
-        if (lr_str_is(m->key, "model"))
-            continue;
-        lr_jw_key_str(&w, m->key);
-        lr_jw_raw(&w, m->raw);
-    }
-    lr_jw_end(&w);
+    static const char *const written[] = {"user", "safety_identifier", "stream_options", "store",
+                                          NULL};
+    if (t->r->user.n)
+        lr_put_str(&t->w, "safety_identifier", t->r->user);
+    LR_TRY(lr_drop_quiet(t->r, written, t->dropped));
+    lr_put_bool(&t->w, "store", false);
+    return leave_out(t, t->r->extra);
 }
 
 static int write(const struct lr_request *r, struct lr_str model, uint64_t default_max_tokens,
                  struct lr_buf *out, struct lr_buf *dropped, struct lr_err *err)
 {
     (void)default_max_tokens; /* the limit is optional here */
-    if (r->dialect == LR_DIALECT_RESPONSES) {
-        write_own(r, model, out);
-        return 0;
-    }
     struct to t = {.r = r, .dropped = dropped, .err = err, .msg = -1};
     LR_TRY(refuse_sampling(&t));
     lr_jw_init(&t.w, out);
     lr_jw_obj(&t.w);
-    put_str(&t.w, "model", model);
-    lr_jw_key(&t.w, "input");
-    lr_jw_arr(&t.w);
+    lr_put_str(&t.w, "model", model);
+    lr_put_arr(&t.w, "input");
     for (const struct lr_msg *m = r->msgs; m; m = m->next) {
         t.msg++;
         LR_TRY(write_message(&t, m));
@@ -975,8 +886,7 @@ static int write(const struct lr_request *r, struct lr_str model, uint64_t defau
     LR_TRY(write_tools(&t));
     LR_TRY(write_settings(&t));
     if (r->stream) {
-        lr_jw_key(&t.w, "stream");
-        lr_jw_bool(&t.w, true);
+        lr_put_bool(&t.w, "stream", true);
     }
     LR_TRY(write_quiet(&t));
     lr_jw_end(&t.w);

@@ -478,18 +478,14 @@ static const struct {
  * content. */
 static int emit_unknown(struct dec *d, struct lr_str type, const struct lr_json *ev)
 {
+    static const char *const but[] = {"sequence_number", NULL};
     struct lr_event out = {.type = LR_EV_EXTRA, .sub = LR_SCOPE_EVENT, .a = type};
     struct lr_buf b;
     struct lr_jw w;
     lr_buf_init(&b, 2 * ev->raw.n + 64); /* names may be spelled longer than they came */
     lr_jw_init(&w, &b);
     lr_jw_obj(&w);
-    for (const struct lr_json *m = ev->child; m; m = m->next) {
-        if (lr_str_is(m->key, "sequence_number"))
-            continue;
-        lr_jw_key_str(&w, m->key);
-        lr_jw_raw(&w, m->raw);
-    }
+    lr_put_others(&w, ev, but);
     lr_jw_end(&w);
     int rc = b.rc ? b.rc : lr_json_tight(d->e->a, lr_buf_str(&b), &out.b);
     if (!rc)

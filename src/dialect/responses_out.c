@@ -1,54 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0
- * dialect/responses_out.c - answers of OpenAI Responses, written; responses_in.c reads them and has the
- * table of events.
+ * dialect/responses_out.c - answers of OpenAI Responses, written; responses_in.c reads them and has
+ * the table of events.
  *
  * One engine writes both forms: it collects finished items as JSON, since response.completed
  * repeats all of them; the whole form writes nothing before the end. Neighbouring TEXT and REFUSAL
- * parts of one item id (or of none) are the pieces of one message; REASONING parts of one id the pieces
- * of one reasoning item, which opens with its first text. Ids of calls' items are made ("fc_"); call_ids
- * and the ids of other items are the upstream's unless fresh ones are asked. Signatures are shown where
- * they are this API's own. Events of unknown types get our sequence number. Raw reasoning text comes
- * out as summary: the canonical form does not tell them apart.
+ * parts of one item id (or of none) are the pieces of one message; REASONING parts of one id the
+ * pieces of one reasoning item, which opens with its first text. Ids of calls' items are made
+ * ("fc_"); call_ids and the ids of other items are the upstream's unless fresh ones are asked.
+ * Signatures are shown where they are this API's own. Events of unknown types get our sequence
+ * number. Raw reasoning text comes out as summary: the canonical form does not tell them apart.
  */
 #include "dialect/responses_int.h"
 
-/* ---- writing: events and pieces --------------------------------------------------------------- */
+/* ---- writing: events and pieces ---------------------------------------------------------------
+ */
 
 #define HOLD_MAX LR_MIB(64) /* bytes of one answer */
-
-static void put(struct lr_jw *w, const char *name, struct lr_str s)
-{
-    lr_jw_key(w, name);
-    lr_jw_str(w, s);
-}
-
-static void put_u64(struct lr_jw *w, const char *name, uint64_t v)
-{
-    lr_jw_key(w, name);
-    lr_jw_u64(w, v);
-}
 
 static void put_list(struct lr_jw *w, const char *name, struct lr_str inside)
 {
     struct lr_str one[3] = {LR_STR("["), inside, LR_STR("]")};
-    lr_jw_key(w, name);
-    lr_jw_raw(w, one[0]);
+    lr_put_raw(w, name, one[0]);
     (void)lr_buf_adds(w->b, one[1]); /* failures stick in the buffer */
     (void)lr_buf_adds(w->b, one[2]);
 }
 
-static void put_type(struct lr_jw *w, const char *type)
-{
-    lr_jw_obj(w);
-    put(w, "type", lr_strz(type));
-}
-
 static void buffers(struct lr_responses_enc *s, struct lr_buf *all[16])
 {
-    struct lr_buf *const list[16] = {&s->answer_id, &s->model,    &s->reason, &s->item_id,
+    struct lr_buf *const list[16] = {&s->answer_id, &s->model,    &s->reason,  &s->item_id,
                                      &s->own_id,    &s->name,     &s->call_id, &s->text,
-                                     &s->sign,      &s->content,  &s->output, &s->extras,
-                                     &s->top,       &s->logprobs, &s->js,     &s->tmp};
+                                     &s->sign,      &s->content,  &s->output,  &s->extras,
+                                     &s->top,       &s->logprobs, &s->js,      &s->tmp};
     memcpy(all, list, sizeof list);
 }
 
@@ -69,12 +51,6 @@ void lr_responses_enc_close(void *state)
         lr_buf_free(all[i]);
 }
 
-static int keep(struct lr_buf *b, struct lr_str s)
-{
-    lr_buf_reset(b);
-    return lr_buf_adds(b, s);
-}
-
 /* With a comma before all but the first. */
 static int add_to_list(struct lr_buf *list, struct lr_str one)
 {
@@ -87,66 +63,67 @@ struct enc {
     struct lr_responses_enc *s;
     const struct lr_encoder_opts *o;
     struct lr_buf *out;
+    struct lr_str type; /* of the event that is being written */
 };
 
-static struct lr_jw open_event(struct enc *e, const char *type)
+static struct lr_jw open_event(struct enc *e, struct lr_str type)
 {
     struct lr_jw w;
     lr_buf_reset(&e->s->js);
     lr_jw_init(&w, &e->s->js);
-    put_type(&w, type);
-    put_u64(&w, "sequence_number", e->s->sequence);
+    lr_jw_obj(&w);
+    lr_put_str(&w, "type", type);
+    lr_put_u64(&w, "sequence_number", e->s->sequence);
+    e->type = type;
     return w;
 }
 
-static int send(struct enc *e, struct lr_jw *w, const char *type)
+static int send(struct enc *e, struct lr_jw *w)
 {
     lr_jw_end(w);
     LR_TRY(e->s->js.rc);
     if (e->s->whole)
         return 0;
     e->s->sequence++;
-    return lr_sse_write(e->out, type, lr_buf_str(&e->s->js));
+    return lr_sse_write(e->out, e->type, lr_buf_str(&e->s->js));
 }
 
 /* An event about the open item; with a piece's index when `index` is not NULL. */
 static struct lr_jw open_item_event(struct enc *e, const char *type, const char *index)
 {
-    struct lr_jw w = open_event(e, type);
-    put(&w, "item_id", lr_buf_str(&e->s->item_id));
-    put_u64(&w, "output_index", e->s->items - 1);
+    struct lr_jw w = open_event(e, lr_strz(type));
+    lr_put_str(&w, "item_id", lr_buf_str(&e->s->item_id));
+    lr_put_u64(&w, "output_index", e->s->items - 1);
     if (index)
-        put_u64(&w, index, e->s->pieces);
+        lr_put_u64(&w, index, e->s->pieces);
     return w;
 }
 
-/* ---- writing: the response object ------------------------------------------------------------- */
+/* ---- writing: the response object -------------------------------------------------------------
+ */
 
 /* A member of the request as it came, or its default. */
 static void echo(struct lr_jw *w, const struct lr_json *root, const char *name, const char *absent)
 {
     const struct lr_json *v = lr_json_get(root, name);
-    lr_jw_key(w, name);
-    lr_jw_raw(w, v ? v->raw : lr_strz(absent));
+    lr_put_raw(w, name, v ? v->raw : lr_strz(absent));
 }
 
 static void put_usage_sums(struct lr_jw *w, const struct lr_usage *u)
 {
     uint64_t total;
-    put_u64(w, "input_tokens", u->input);
-    lr_jw_key(w, "input_tokens_details");
-    lr_jw_obj(w);
-    put_u64(w, "cached_tokens", u->cached_input);
-    put_u64(w, "cache_write_tokens", u->written_input);
+    lr_put_u64(w, "input_tokens", u->input);
+    lr_put_obj(w, "input_tokens_details");
+    lr_put_u64(w, "cached_tokens", u->cached_input);
+    lr_put_u64(w, "cache_write_tokens", u->written_input);
     lr_jw_end(w);
-    put_u64(w, "output_tokens", u->output);
-    lr_jw_key(w, "output_tokens_details");
-    lr_jw_obj(w);
-    put_u64(w, "reasoning_tokens", u->reasoning);
+    lr_put_u64(w, "output_tokens", u->output);
+    lr_put_obj(w, "output_tokens_details");
+    lr_put_u64(w, "reasoning_tokens", u->reasoning);
     lr_jw_end(w);
     if (__builtin_add_overflow(u->input, u->output, &total))
         total = UINT64_MAX;
-    put_u64(w, "total_tokens", total);
+    lr_put_u64(w, "total_tokens", total);
 }
 
 static int put_extras(struct lr_jw *w, struct lr_str log, enum lr_extra_scope scope)
@@ -187,24 +164,23 @@ static int put_response(struct enc *e, struct lr_jw *w, bool over)
     const struct lr_json *root = r && r->dialect == LR_DIALECT_RESPONSES ? r->root : NULL;
     struct lr_str why = over ? cut_reason(s) : (struct lr_str){NULL, 0};
     lr_jw_obj(w);
-    put(w, "id", lr_buf_str(&s->answer_id));
-    put(w, "object", LR_STR("response"));
-    put_u64(w, "created_at", e->o->created_s);
-    put(w, "status", lr_strz(!over ? "in_progress" : why.n ? "incomplete" : "completed"));
+    lr_put_str(w, "id", lr_buf_str(&s->answer_id));
+    lr_put_str(w, "object", LR_STR("response"));
+    lr_put_u64(w, "created_at", e->o->created_s);
+    lr_put_str(w, "status", lr_strz(!over ? "in_progress" : why.n ? "incomplete" : "completed"));
     echo(w, root, "background", "false");
-    lr_jw_key(w, "error");
-    lr_jw_null(w);
+    lr_put_null(w, "error");
     lr_jw_key(w, "incomplete_details");
     if (why.n) {
         lr_jw_obj(w);
-        put(w, "reason", why);
+        lr_put_str(w, "reason", why);
         lr_jw_end(w);
     } else {
         lr_jw_null(w);
     }
     echo(w, root, "instructions", "null");
     echo(w, root, "max_output_tokens", "null");
-    put(w, "model", lr_buf_str(&s->model));
+    lr_put_str(w, "model", lr_buf_str(&s->model));
     put_list(w, "output", over ? lr_buf_str(&s->output) : (struct lr_str){NULL, 0});
     echo(w, root, "parallel_tool_calls", "true");
     echo(w, root, "previous_response_id", "null");
@@ -236,36 +212,37 @@ static int put_response(struct enc *e, struct lr_jw *w, bool over)
 
 static int send_response(struct enc *e, const char *type, bool over)
 {
-    struct lr_jw w = open_event(e, type);
+    struct lr_jw w = open_event(e, lr_strz(type));
     lr_jw_key(&w, "response");
     LR_TRY(put_response(e, &w, over));
-    return send(e, &w, type);
+    return send(e, &w);
 }
 
-/* ---- writing: items --------------------------------------------------------------------------- */
+/* ---- writing: items ---------------------------------------------------------------------------
+ */
 
 static int put_item(struct enc *e, struct lr_jw *w, bool over)
 {
     struct lr_responses_enc *s = e->s;
     static const char *const types[] = {"", "message", "reasoning", "function_call"};
     struct lr_str content = over ? lr_buf_str(&s->content) : (struct lr_str){NULL, 0};
-    put_type(w, types[s->item]);
-    put(w, "id", lr_buf_str(&s->item_id));
+    lr_put_type(w, types[s->item]);
+    lr_put_str(w, "id", lr_buf_str(&s->item_id));
     if (s->item == LR_ITEM_REASONING) {
         put_list(w, "summary", content);
         if (over && s->sign.len)
-            put(w, "encrypted_content", lr_buf_str(&s->sign));
+            lr_put_str(w, "encrypted_content", lr_buf_str(&s->sign));
     } else {
         bool cut = over && cut_reason(s).n;
-        put(w, "status", lr_strz(!over ? "in_progress" : cut ? "incomplete" : "completed"));
+        lr_put_str(w, "status", lr_strz(!over ? "in_progress" : cut ? "incomplete" : "completed"));
     }
     if (s->item == LR_ITEM_MESSAGE) {
-        put(w, "role", LR_STR("assistant"));
+        lr_put_str(w, "role", LR_STR("assistant"));
         put_list(w, "content", content);
     } else if (s->item == LR_ITEM_CALL) {
-        put(w, "call_id", lr_buf_str(&s->call_id));
-        put(w, "name", lr_buf_str(&s->name));
-        put(w, "arguments", over ? lr_buf_str(&s->text) : (struct lr_str){NULL, 0});
+        lr_put_str(w, "call_id", lr_buf_str(&s->call_id));
+        lr_put_str(w, "name", lr_buf_str(&s->name));
+        lr_put_str(w, "arguments", over ? lr_buf_str(&s->text) : (struct lr_str){NULL, 0});
     }
     if (over)
         LR_TRY(put_extras(w, lr_buf_str(&s->extras), LR_SCOPE_PART));
@@ -275,11 +252,11 @@ static int put_item(struct enc *e, struct lr_jw *w, bool over)
 
 static int send_item(struct enc *e, const char *type, bool over)
 {
-    struct lr_jw w = open_event(e, type);
-    put_u64(&w, "output_index", e->s->items - 1);
+    struct lr_jw w = open_event(e, lr_strz(type));
+    lr_put_u64(&w, "output_index", e->s->items - 1);
     lr_jw_key(&w, "item");
     LR_TRY(put_item(e, &w, over));
-    return send(e, &w, type);
+    return send(e, &w);
 }
 
 static int open_item(struct enc *e, enum lr_responses_item item, struct lr_str own)
@@ -292,7 +269,7 @@ static int open_item(struct enc *e, enum lr_responses_item item, struct lr_str o
     lr_buf_reset(&s->content);
     lr_buf_reset(&s->sign);
     lr_buf_reset(&s->extras);
-    LR_TRY(keep(&s->own_id, own));
+    LR_TRY(lr_keep(&s->own_id, own));
     lr_buf_reset(&s->item_id);
     lr_id_tool(e->o, prefixes[item], item == LR_ITEM_CALL ? (struct lr_str){NULL, 0} : own, 0,
                s->items - 1, &s->item_id);
@@ -322,11 +299,10 @@ static int pass_item(struct enc *e, struct lr_str json)
     LR_TRY(close_item(e));
     e->s->items++;
     for (size_t i = 0; i < LR_COUNT(types); i++) {
-        struct lr_jw w = open_event(e, types[i]);
-        put_u64(&w, "output_index", e->s->items - 1);
-        lr_jw_key(&w, "item");
-        lr_jw_raw(&w, json);
-        LR_TRY(send(e, &w, types[i]));
+        struct lr_jw w = open_event(e, lr_strz(types[i]));
+        lr_put_u64(&w, "output_index", e->s->items - 1);
+        lr_put_raw(&w, "item", json);
+        LR_TRY(send(e, &w));
     }
     return add_to_list(&e->s->output, json);
 }
@@ -338,15 +314,14 @@ static int put_piece(struct enc *e, struct lr_jw *w, bool over)
     struct lr_str none = {NULL, 0}, t = over ? lr_buf_str(&s->text) : none;
     if (s->part.sub != LR_PART_TEXT) {
         bool refusal = s->part.sub == LR_PART_REFUSAL;
-        put_type(w, refusal ? "refusal" : "summary_text");
-        put(w, refusal ? "refusal" : "text", t);
+        lr_put_type(w, refusal ? "refusal" : "summary_text");
+        lr_put_str(w, refusal ? "refusal" : "text", t);
         lr_jw_end(w);
         return 0;
     }
-    put_type(w, "output_text");
-    put(w, "text", t);
-    lr_jw_key(w, "annotations");
-    lr_jw_arr(w);
+    lr_put_type(w, "output_text");
+    lr_put_str(w, "text", t);
+    lr_put_arr(w, "annotations");
     struct lr_event ev;
     struct lr_str log = over ? lr_buf_str(&s->extras) : none;
     int rc;
@@ -370,23 +345,25 @@ static int send_piece(struct enc *e, const char *type, const char *index, bool o
     struct lr_jw w = open_item_event(e, type, index);
     lr_jw_key(&w, "part");
     LR_TRY(put_piece(e, &w, over));
-    return send(e, &w, type);
+    return send(e, &w);
 }
 
-/* ---- writing: events -------------------------------------------------------------------------- */
+/* ---- writing: events --------------------------------------------------------------------------
+ */
 
 static int begin(struct enc *e, const struct lr_event *ev)
 {
     lr_buf_reset(&e->s->answer_id);
     lr_id_answer(e->o, "resp_", ev->a, &e->s->answer_id);
     LR_TRY(e->s->answer_id.rc);
-    LR_TRY(keep(&e->s->model, ev->b));
+    LR_TRY(lr_keep(&e->s->model, ev->b));
     LR_TRY(send_response(e, "response.created", false));
     return send_response(e, "response.in_progress", false);
 }
 
 /* Does a part go on with the open item? */
-static bool goes_on(const struct lr_responses_enc *s, enum lr_responses_item item, struct lr_str own)
+static bool goes_on(const struct lr_responses_enc *s, enum lr_responses_item item,
+                    struct lr_str own)
 {
     if (s->item != item || !lr_str_eq(lr_buf_str(&s->own_id), own))
         return false;
@@ -427,13 +404,13 @@ static int on_part(struct enc *e, const struct lr_event *ev)
         LR_TRY(reach_item(e, LR_ITEM_MESSAGE, ev->a));
         return send_piece(e, "response.content_part.added", "content_index", false);
     case LR_PART_REASONING:
-        return keep(&s->call_id, ev->a); /* the item's own id, until it opens */
+        return lr_keep(&s->call_id, ev->a); /* the item's own id, until it opens */
     case LR_PART_TOOL_CALL:
         LR_TRY(close_item(e));
         lr_buf_reset(&s->call_id);
         lr_id_tool(e->o, "call_", ev->a, 0, ev->part, &s->call_id);
         LR_TRY(s->call_id.rc);
-        LR_TRY(keep(&s->name, ev->b));
+        LR_TRY(lr_keep(&s->name, ev->b));
         return open_item(e, LR_ITEM_CALL, ev->a);
     default:
         return ev->dialect == LR_DIALECT_RESPONSES ? pass_item(e, ev->b) : 0;
@@ -458,10 +435,10 @@ static int on_delta(struct enc *e, struct lr_str t)
                                      sub == LR_PART_TOOL_CALL   ? NULL
                                      : sub == LR_PART_REASONING ? "summary_index"
                                                                 : "content_index");
-    put(&w, "delta", t);
+    lr_put_str(&w, "delta", t);
     if (sub == LR_PART_TEXT)
         put_list(&w, "logprobs", (struct lr_str){NULL, 0});
-    return send(e, &w, types[sub]);
+    return send(e, &w);
 }
 
 /* The events that close a piece, and its place in the item. */
@@ -470,10 +447,10 @@ static int end_piece(struct enc *e, const char *done, const char *member, const 
 {
     struct lr_responses_enc *s = e->s;
     struct lr_jw w = open_item_event(e, done, index);
-    put(&w, member, lr_buf_str(&s->text));
+    lr_put_str(&w, member, lr_buf_str(&s->text));
     if (s->part.sub == LR_PART_TEXT)
         put_list(&w, "logprobs", lr_buf_str(&s->logprobs));
-    LR_TRY(send(e, &w, done));
+    LR_TRY(send(e, &w));
     LR_TRY(send_piece(e, part_done, index, true));
     lr_buf_reset(&s->tmp);
     lr_jw_init(&w, &s->tmp);
@@ -502,9 +479,9 @@ static int on_part_end(struct enc *e)
                          "response.reasoning_summary_part.done", "summary_index");
     case LR_PART_TOOL_CALL: {
         struct lr_jw w = open_item_event(e, "response.function_call_arguments.done", NULL);
-        put(&w, "name", lr_buf_str(&s->name));
-        put(&w, "arguments", lr_buf_str(&s->text));
-        LR_TRY(send(e, &w, "response.function_call_arguments.done"));
+        lr_put_str(&w, "name", lr_buf_str(&s->name));
+        lr_put_str(&w, "arguments", lr_buf_str(&s->text));
+        LR_TRY(send(e, &w));
         return close_item(e);
     }
     default:
@@ -523,28 +500,16 @@ static int on_sign(struct enc *e, const struct lr_event *ev)
 /* An event we do not know, with our sequence number. */
 static int pass_event(struct enc *e, const struct lr_event *ev)
 {
-    char name[96];
-    size_t n = ev->a.n < sizeof name ? ev->a.n : sizeof name - 1, room;
+    static const char *const but[] = {"type", "sequence_number", NULL};
     struct lr_arena a;
     struct lr_json *v;
     if (e->s->whole)
         return 0;
-    if (n)
-        memcpy(name, ev->a.p, n);
-    name[n] = 0;
-    if (lr_mul_over(ev->b.n, 64, &room) || lr_add_over(room, LR_KIB(64), &room))
-        return LR_EOVER;
-    lr_arena_init(&a, room);
-    int rc = lr_json_parse(&a, ev->b, NULL, &v, NULL);
+    int rc = lr_parse_apart(&a, ev->b, &v);
     if (!rc) {
-        struct lr_jw w = open_event(e, name);
-        for (const struct lr_json *m = v->child; m; m = m->next) {
-            if (lr_str_is(m->key, "type") || lr_str_is(m->key, "sequence_number"))
-                continue;
-            lr_jw_key_str(&w, m->key);
-            lr_jw_raw(&w, m->raw);
-        }
-        rc = send(e, &w, name);
+        struct lr_jw w = open_event(e, ev->a);
+        lr_put_others(&w, v, but);
+        rc = send(e, &w);
     }
     lr_arena_free(&a);
     return rc;
@@ -556,17 +521,12 @@ static int send_annotations(struct enc *e, struct lr_str list)
     static const char type[] = "response.output_text.annotation.added";
     struct lr_arena a;
     struct lr_json *v;
-    size_t room;
-    if (lr_mul_over(list.n, 64, &room) || lr_add_over(room, LR_KIB(64), &room))
-        return LR_EOVER;
-    lr_arena_init(&a, room);
-    int rc = lr_json_parse(&a, list, NULL, &v, NULL);
+    int rc = lr_parse_apart(&a, list, &v);
     for (const struct lr_json *n = rc ? NULL : v->child; n && !rc; n = n->next) {
         struct lr_jw w = open_item_event(e, type, "content_index");
-        put_u64(&w, "annotation_index", e->s->notes++);
-        lr_jw_key(&w, "annotation");
-        lr_jw_raw(&w, n->raw);
-        rc = send(e, &w, type);
+        lr_put_u64(&w, "annotation_index", e->s->notes++);
+        lr_put_node(&w, "annotation", n);
+        rc = send(e, &w);
     }
     lr_arena_free(&a);
     return rc;
@@ -600,22 +560,12 @@ static int on_logprobs(struct enc *e, const struct lr_event *ev)
     return t.n ? add_to_list(&e->s->logprobs, t) : 0;
 }
 
-static void merge_usage(struct lr_usage *sum, const struct lr_usage *u)
-{
-    sum->known |= u->known;
-    sum->input = u->input ? u->input : sum->input;
-    sum->output = u->output ? u->output : sum->output;
-    sum->cached_input = u->cached_input ? u->cached_input : sum->cached_input;
-    sum->written_input = u->written_input ? u->written_input : sum->written_input;
-    sum->reasoning = u->reasoning ? u->reasoning : sum->reasoning;
-}
-
 static int on_end(struct enc *e)
 {
     LR_TRY(close_item(e));
     if (!e->s->whole)
-        return send_response(
-            e, cut_reason(e->s).n ? "response.incomplete" : "response.completed", true);
+        return send_response(e, cut_reason(e->s).n ? "response.incomplete" : "response.completed",
+                             true);
     struct lr_jw w;
     lr_jw_init(&w, e->out);
     LR_TRY(put_response(e, &w, true));
@@ -624,12 +574,11 @@ static int on_end(struct enc *e)
 
 static int on_error(struct enc *e, const struct lr_event *ev)
 {
-    struct lr_jw w = open_event(e, "error");
-    put(&w, "code", ev->a.n ? ev->a : LR_STR("server_error"));
-    put(&w, "message", ev->b);
-    lr_jw_key(&w, "param");
-    lr_jw_null(&w);
-    return send(e, &w, "error");
+    struct lr_jw w = open_event(e, LR_STR("error"));
+    lr_put_str(&w, "code", ev->a.n ? ev->a : LR_STR("server_error"));
+    lr_put_str(&w, "message", ev->b);
+    lr_put_null(&w, "param");
+    return send(e, &w);
 }
 
 static int on_event(struct enc *e, const struct lr_event *ev)
@@ -649,9 +598,9 @@ static int on_event(struct enc *e, const struct lr_event *ev)
         return on_logprobs(e, ev);
     case LR_EV_FINISH:
         e->s->finish = *ev;
-        return keep(&e->s->reason, ev->b);
+        return lr_keep(&e->s->reason, ev->b);
     case LR_EV_USAGE:
-        merge_usage(&e->s->usage, &ev->usage);
+        lr_usage_add(&e->s->usage, &ev->usage);
         return 0;
     case LR_EV_EXTRA:
         return on_extra(e, ev);
@@ -669,7 +618,7 @@ static int on_event(struct enc *e, const struct lr_event *ev)
 int lr_responses_enc_stream(void *state, const struct lr_encoder_opts *o, const struct lr_event *ev,
                             struct lr_buf *out)
 {
-    struct enc e = {state, o, out};
+    struct enc e = {.s = state, .o = o, .out = out};
     if (!e.s->ready)
         set_up(e.s);
     return ev->choice ? 0 : on_event(&e, ev); /* one choice can be shown */
@@ -678,7 +627,7 @@ int lr_responses_enc_stream(void *state, const struct lr_encoder_opts *o, const 
 int lr_responses_enc_whole(const struct lr_encoder_opts *o, struct lr_str log, struct lr_buf *out)
 {
     struct lr_responses_enc s = {.whole = true};
-    struct enc e = {&s, o, out};
+    struct enc e = {.s = &s, .o = o, .out = out};
     struct lr_event ev;
     int rc, done = 0;
     set_up(&s);

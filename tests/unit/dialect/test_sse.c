@@ -87,13 +87,28 @@ static void what_is_written_reads_back(void **state)
         lr_buf_init(&bytes, 4096);
         lr_buf_init(&out, 4096);
         lr_buf_init(&want, 4096);
-        assert_int_equal(lr_sse_write(&bytes, i % 2 ? "n" : NULL, lr_strz(texts[i])), 0);
+        assert_int_equal(lr_sse_write(&bytes, i % 2 ? LR_STR("n") : LR_STR(""), lr_strz(texts[i])),
+                         0);
         assert_int_equal(note(&want, i % 2 ? LR_STR("n") : LR_STR(""), lr_strz(texts[i])), 0);
         assert_int_equal(read_all(lr_buf_str(&bytes), 1, 1000, &out), 0);
         assert_true(lr_str_eq(lr_buf_str(&want), lr_buf_str(&out)));
         lr_buf_free(&bytes);
         lr_buf_free(&out);
         lr_buf_free(&want);
+    }
+}
+
+/* Names come out of an upstream's JSON: they could bring lines, and so events, of their own. */
+static void a_name_of_several_lines_is_left_out(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a\n\ndata: evil\n\n", "a\rb", "\n"};
+    for (size_t i = 0; i < LR_COUNT(names); i++) {
+        struct lr_buf bytes;
+        lr_buf_init(&bytes, 4096);
+        assert_int_equal(lr_sse_write(&bytes, lr_strz(names[i]), LR_STR("{}")), 0);
+        assert_true(lr_str_is(lr_buf_str(&bytes), "data: {}\n\n"));
+        lr_buf_free(&bytes);
     }
 }
 
@@ -142,6 +157,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_rules_of_the_standard_hold_for_every_split),
         cmocka_unit_test(what_is_written_reads_back),
+        cmocka_unit_test(a_name_of_several_lines_is_left_out),
         cmocka_unit_test(an_event_over_the_bound_is_refused),
         cmocka_unit_test(the_callers_refusal_stops_the_feed),
     };

@@ -263,6 +263,16 @@ static void messages_own_members_do_not_pass_into_chat(void **state)
             "messages");
 }
 
+/* An image by id became one of no bytes. */
+static void what_lies_elsewhere_is_translated_into_nothing(void **state)
+{
+    (void)state;
+    const char *image = "{\"model\":\"m\",\"input\":[{\"role\":\"user\",\"content\":[{\"type\":"
+                        "\"input_image\",\"file_id\":\"f\"}]}]}";
+    refused(RESPONSES, CHAT, image, "at body: file-id");
+    refused(RESPONSES, MESSAGES, image, "at body: file-id");
+}
+
 /* Zeros and defaults say nothing and do not stand in the way. */
 static void members_that_say_nothing_are_left_out(void **state)
 {
@@ -486,6 +496,7 @@ int main(void)
         cmocka_unit_test(an_answer_without_any_limit_is_refused),
         cmocka_unit_test(what_responses_cannot_say_is_refused_by_name),
         cmocka_unit_test(messages_own_members_do_not_pass_into_chat),
+        cmocka_unit_test(what_lies_elsewhere_is_translated_into_nothing),
         cmocka_unit_test(members_that_say_nothing_are_left_out),
         cmocka_unit_test(requests_survive_the_way_there_and_back),
         cmocka_unit_test(memory_may_run_out_in_translation),
