@@ -90,6 +90,8 @@ struct lr_engine_codec {
     void (*enc_v)(float *v, size_t d);
     void (*qx)(float *q, size_t d);
     void (*ox)(float *o, size_t d);
+    void (*dec_k)(float *k, size_t d); /* the way back, for policies that read rows */
+    void (*dec_v)(float *v, size_t d);
 };
 /* "f16" (the default), "f32", "q8_0", "i4r" (no hooks). NULL: no such codec. */
 const struct lr_engine_codec *lr_engine_codec_find(struct lr_str name);
@@ -261,6 +263,9 @@ struct lr_engine_tap {
     /* Called on the engine's thread, layer by layer; may edit rows of layers <= layer. Its failure
      * ends the step: the feed's rows stay as they are. */
     int (*seen)(void *ctx, const struct lr_engine_view *v);
+    /* Gives arrays (n_head, each of the rows of its KV head) that ACOL is added to; NULL: it begins at
+     * zero in every feed. */
+    int (*sums)(void *ctx, uint32_t layer, float **acol);
     void *ctx;
     uint64_t bytes, ns; /* the bill: bytes written for taps, and nanoseconds, `seen` included */
 };
