@@ -10,7 +10,7 @@ row() {
     embed | store) echo 3 ;;
     reuse) echo 4 ;;
     answer | engine) echo 5 ;;
-    serve | sim) echo 6 ;;
+    serve | sim | eval) echo 6 ;;
     cli) echo 7 ;;
     *) echo none ;;
     esac

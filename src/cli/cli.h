@@ -14,12 +14,18 @@ struct lr_cli {
     char **envp;
 };
 
+enum lr_takes {
+    LR_TAKES_WORDS,   /* neither of these */
+    LR_TAKES_OPTIONS, /* the options of options.def */
+    LR_TAKES_FLAGS,   /* its own (flags.h): it answers --help itself */
+};
+
 struct lr_command {
     const char *name;
     const char *args; /* for help */
     const char *what; /* one sentence */
     int (*run)(struct lr_cli *); /* exit status */
-    bool options;     /* takes the options of options.def */
+    enum lr_takes takes;
 };
 extern const struct lr_command lr_commands[];
 extern const size_t lr_commands_n;
@@ -44,6 +50,10 @@ int lr_cmd_answer(struct lr_cli *);
 int lr_cmd_trace(struct lr_cli *);
 int lr_cmd_doctor(struct lr_cli *);     /* doctor.c */
 int lr_cmd_docs(struct lr_cli *);       /* docs.c: man page, completion, larder.yaml */
+int lr_cmd_eval(struct lr_cli *);       /* eval.c: what measures models on this machine */
+int lr_cmd_calc(struct lr_cli *);       /* calc.c */
+int lr_cmd_bench(struct lr_cli *);      /* bench.c */
+int lr_cmd_model(struct lr_cli *);      /* model.c */
 int lr_cmd_help(struct lr_cli *);
 
 #endif

@@ -7,20 +7,24 @@
 #include <stdlib.h>
 
 const struct lr_command lr_commands[] = {
-    {"serve", "[options]", "run the gateway", lr_cmd_serve, true},
-    {"top", "", "live view of a running gateway", lr_cmd_top, true},
-    {"stats", "[--json]", "hit rate, tokens, money and seconds saved", lr_cmd_stats, true},
+    {"serve", "[options]", "run the gateway", lr_cmd_serve, LR_TAKES_OPTIONS},
+    {"top", "", "live view of a running gateway", lr_cmd_top, LR_TAKES_OPTIONS},
+    {"stats", "[--json]", "hit rate, tokens, money and seconds saved", lr_cmd_stats, LR_TAKES_OPTIONS},
     {"explain", "ID [--against ID2]", "why a request was a hit or a miss, and what differed",
-     lr_cmd_explain, true},
+     lr_cmd_explain, LR_TAKES_OPTIONS},
     {"answer", "list|get|delete|flush|bad ...", "stored answers: look, delete, report a bad hit",
-     lr_cmd_answer, true},
-    {"key", "add NAME | list | revoke ID", "client keys of managed mode", lr_cmd_key, true},
-    {"trace", "export [--out F]", "recent requests as JSONL, without text", lr_cmd_trace, true},
+     lr_cmd_answer, LR_TAKES_OPTIONS},
+    {"key", "add NAME | list | revoke ID", "client keys of managed mode", lr_cmd_key, LR_TAKES_OPTIONS},
+    {"trace", "export [--out F]", "recent requests as JSONL, without text", lr_cmd_trace, LR_TAKES_OPTIONS},
     {"doctor", "[--print-config]", "check configuration, upstreams and the data directory",
-     lr_cmd_doctor, true},
+     lr_cmd_doctor, LR_TAKES_OPTIONS},
+    {"bench", "engine --model F [options]", "how fast a model runs here", lr_cmd_bench,
+     LR_TAKES_FLAGS},
+    {"model", "random --like SHAPE --out F", "write a model of a real shape with random weights",
+     lr_cmd_model, LR_TAKES_FLAGS},
     {"docs", "man|completion|config", "print the man page, bash completion or a commented larder.yaml",
-     lr_cmd_docs, false},
-    {"help", "[COMMAND]", "this text", lr_cmd_help, false},
+     lr_cmd_docs, LR_TAKES_WORDS},
+    {"help", "[COMMAND]", "this text", lr_cmd_help, LR_TAKES_WORDS},
 };
 const size_t lr_commands_n = LR_COUNT(lr_commands);
 
@@ -113,9 +117,15 @@ int lr_cmd_help(struct lr_cli *cli)
     if (cli->argc > 0)
         for (size_t i = 0; i < lr_commands_n; i++)
             if (strcmp(cli->argv[0], lr_commands[i].name) == 0) {
+                if (lr_commands[i].takes == LR_TAKES_FLAGS) {
+                    char *ask[] = {(char[]){"--help"}, NULL};
+                    struct lr_cli own = {lr_commands[i].name, 1, ask, cli->envp};
+                    (void)lr_commands[i].run(&own); /* 2 where a subcommand is missing: it is help here */
+                    return 0;
+                }
                 printf("larder %s %s\n  %s\n", lr_commands[i].name, lr_commands[i].args,
                        lr_commands[i].what);
-                if (!lr_commands[i].options)
+                if (lr_commands[i].takes != LR_TAKES_OPTIONS)
                     return 0;
                 struct lr_buf b;
                 lr_buf_init(&b, LR_MIB(1));
@@ -145,7 +155,8 @@ int main(int argc, char **argv, char **envp)
         if (strcmp(argv[1], lr_commands[i].name) != 0)
             continue;
         cli.name = lr_commands[i].name;
-        if (lr_cli_take_flag(&cli, "--help") || lr_cli_take_flag(&cli, "-h"))
+        if (lr_commands[i].takes != LR_TAKES_FLAGS &&
+            (lr_cli_take_flag(&cli, "--help") || lr_cli_take_flag(&cli, "-h")))
             return lr_cmd_help(&(struct lr_cli){"help", 1, argv + 1, envp});
         return lr_commands[i].run(&cli);
     }
