@@ -64,7 +64,7 @@ int lr_chat_write_usage(const struct lr_usage *u, enum lr_dialect_id d, struct l
 /* finish_reason of a FINISH event. */
 struct lr_str lr_chat_finish_name(const struct lr_event *ev);
 
-int lr_chat_parse(struct lr_arena *a, struct lr_request *r, struct lr_err *err);
+int lr_chat_parse(const struct lr_in *in);
 int lr_chat_write(const struct lr_request *r, struct lr_str model, uint64_t default_max_tokens,
                   struct lr_buf *out, struct lr_buf *dropped, struct lr_err *err);
 

@@ -11,13 +11,11 @@
  */
 #include "dialect/chat_int.h"
 
-static int parse_prompt(struct lr_request *r, const struct lr_json *v, struct lr_err *err)
+static int parse_prompt(const struct lr_in *in, const struct lr_json *v)
 {
     static const char what[] = "a string, or an array of strings or token ids";
-    if (!lr_given(v))
-        return 0;
     if (v->type != LR_JSON_STRING && v->type != LR_JSON_ARRAY)
-        return lr_want(err, "prompt", what);
+        return lr_want(in->err, "prompt", what);
     long i = 0;
     for (const struct lr_json *p = v->child; p; p = p->next) {
         struct lr_at at = {NULL, "prompt", i++};
@@ -26,29 +24,30 @@ static int parse_prompt(struct lr_request *r, const struct lr_json *v, struct lr
         for (const struct lr_json *id = p->child; id && fits; id = id->next)
             fits = id->type == LR_JSON_NUMBER;
         if (!fits)
-            return lr_want_at(err, &at, NULL, "a string, a token id or an array of token ids");
+            return lr_want_at(in->err, &at, NULL, "a string, a token id or an array of token ids");
     }
-    r->prompt = v;
+    in->r->prompt = v;
     return 0;
 }
 
-static int parse_member(struct lr_arena *a, struct lr_request *r, const struct lr_json *v,
-                        struct lr_err *err)
+static int parse_member(const struct lr_in *in, const struct lr_json *v)
 {
+    struct lr_request *r = in->r;
     if (lr_str_is(v->key, "prompt"))
-        return parse_prompt(r, v, err);
+        return parse_prompt(in, v);
     if (lr_str_is(v->key, "logprobs"))
-        return lr_take_type(v, LR_JSON_NUMBER, NULL, "logprobs", &r->logprobs, err);
+        return lr_take_type(in, r->root, NULL, "logprobs", LR_JSON_NUMBER, &r->logprobs);
     bool taken;
-    LR_TRY(lr_take_openai(a, r, v, &taken, err));
-    return taken ? 0 : lr_extra_add(a, &r->extra, v);
+    LR_TRY(lr_take_openai(in, v, &taken));
+    return taken ? 0 : lr_extra_add(in->a, &r->extra, v);
 }
 
-static int parse(struct lr_arena *a, struct lr_request *r, struct lr_err *err)
+static int parse(const struct lr_in *in)
 {
-    for (const struct lr_json *m = r->root->child; m; m = m->next)
-        LR_TRY(parse_member(a, r, m, err));
-    return lr_need_model(r, err); /* an absent prompt is the begin-of-text token: no mistake */
+    for (const struct lr_json *m = in->r->root->child; m; m = m->next)
+        if (lr_given(m))
+            LR_TRY(parse_member(in, m));
+    return lr_need_model(in); /* an absent prompt is the begin-of-text token: no mistake */
 }
 
 const struct lr_dialect_ops lr_dialect_completion = {

@@ -15,13 +15,20 @@ struct lr_emit {
     struct lr_err *err;
 };
 
-/* One a dialect, in <dialect>.c (requests) and <dialect>_out.c (answers) where a file would grow long;
- * listed once in dialect.c. */
+/* A request on its way into its canonical form (request.c). */
+struct lr_in {
+    struct lr_arena *a;
+    struct lr_request *r;
+    struct lr_err *err;
+};
+
+/* One a dialect, listed once in dialect.c. In <dialect>.c (requests, read), _write.c (written), _in.c
+ * and _out.c (answers) where one file would grow long. */
 struct lr_dialect_ops {
     const char *name, *path;
     enum lr_kind kind;
-    /* Fills r from r->root (r->dialect, kind, body, root are set). */
-    int (*parse)(struct lr_arena *a, struct lr_request *r, struct lr_err *err);
+    /* Fills in->r from its root (dialect, kind, body, root and n = 1 are set). */
+    int (*parse)(const struct lr_in *in);
     /* A canonical request of another dialect in this one. Absent where no other has the kind. */
     int (*write)(const struct lr_request *r, struct lr_str model, uint64_t default_max_tokens,
                  struct lr_buf *out, struct lr_buf *dropped, struct lr_err *err);
@@ -69,29 +76,74 @@ struct lr_at {
 int lr_want_at(struct lr_err *err, const struct lr_at *at, const char *member, const char *what);
 /* Is the member there and not null? */
 bool lr_given(const struct lr_json *v);
-/* Typed members: absent and null leave *out alone; a wrong type is LR_EINVAL at `at`.member. */
-int lr_take_str(const struct lr_json *v, const struct lr_at *at, const char *member, struct lr_str *out,
-                struct lr_err *err);
-int lr_take_type(const struct lr_json *v, enum lr_json_type t, const struct lr_at *at,
-                 const char *member, const struct lr_json **out, struct lr_err *err);
-int lr_take_bool(const struct lr_json *v, const struct lr_at *at, const char *member, bool *out,
-                 struct lr_err *err);
-int lr_take_u64(const struct lr_json *v, const struct lr_at *at, const char *member, uint64_t *out,
-                struct lr_err *err);
+/* Typed members of o: absent and null leave *out alone; a wrong type is LR_EINVAL at `at`.name. */
+int lr_take_str(const struct lr_in *in, const struct lr_json *o, const struct lr_at *at,
+                const char *name, struct lr_str *out);
+int lr_take_type(const struct lr_in *in, const struct lr_json *o, const struct lr_at *at,
+                 const char *name, enum lr_json_type t, const struct lr_json **out);
+int lr_take_bool(const struct lr_in *in, const struct lr_json *o, const struct lr_at *at,
+                 const char *name, bool *out);
+int lr_take_u64(const struct lr_in *in, const struct lr_json *o, const struct lr_at *at,
+                const char *name, uint64_t *out);
+/* The same where it has to be there. */
+int lr_need_str(const struct lr_in *in, const struct lr_json *o, const struct lr_at *at,
+                const char *name, struct lr_str *out);
+/* A boolean whose node is kept. */
+int lr_take_flag(const struct lr_in *in, const struct lr_json *o, const struct lr_at *at,
+                 const char *name, const struct lr_json **out);
+/* Top-level members that are one value and no more: a row says where it goes. */
+struct lr_plain {
+    const char *name;
+    enum lr_plain_kind {
+        LR_PLAIN_NUMBER, /* nodes: of this type */
+        LR_PLAIN_STRING,
+        LR_PLAIN_OBJECT,
+        LR_PLAIN_FLAG,  /* a boolean's node */
+        LR_PLAIN_BOOL,  /* bool */
+        LR_PLAIN_COUNT, /* uint64_t */
+        LR_PLAIN_TEXT   /* struct lr_str */
+    } kind;
+    size_t at; /* LR_AT(member) of the request */
+};
+#define LR_AT(member) offsetof(struct lr_request, member)
+/* Takes v if a row of the n has its name; *taken says whether. */
+int lr_take_plain(const struct lr_in *in, const struct lr_json *v, const struct lr_plain *rows,
+                  size_t n, bool *taken);
+/* Members of o outside `known` (a NULL-ended list) into a list of extras. */
+int lr_take_extras(const struct lr_in *in, const struct lr_json *o, const char *const *known,
+                   struct lr_extra **list);
+/* The body is not the whole question; the first reason counts. */
+void lr_bypass(const struct lr_in *in, const char *why);
 /* Adds a member to a list of extras (order kept). */
 int lr_extra_add(struct lr_arena *a, struct lr_extra **list, const struct lr_json *v);
 struct lr_msg *lr_msg_add(struct lr_arena *a, struct lr_request *r, enum lr_role role);
 struct lr_part *lr_part_add(struct lr_arena *a, struct lr_part **list, enum lr_part_type type);
+/* A part that is no more than its text; one of an unknown kind. */
+int lr_text_add(struct lr_arena *a, struct lr_part **list, enum lr_part_type type,
+                struct lr_str text);
+int lr_other_add(struct lr_arena *a, struct lr_part **list, const struct lr_json *v);
 struct lr_tool *lr_tool_add(struct lr_arena *a, struct lr_request *r);
 /* "data:image/png;base64,AAAA" into media and data; another URL into url. Bad data: LR_EINVAL. */
 int lr_url_split(struct lr_str url, struct lr_part *p);
 
-/* ---- shared by OpenAI's Chat, Completions and Embeddings (openai.c) ---- */
+/* ---- shared by OpenAI's dialects (openai.c) ---- */
 
-/* Reads a top-level member that they spell alike; *taken says whether it was one. */
-int lr_take_openai(struct lr_arena *a, struct lr_request *r, const struct lr_json *v, bool *taken,
-                   struct lr_err *err);
-int lr_need_model(const struct lr_request *r, struct lr_err *err);
+/* Reads a top-level member that Chat and Completions spell alike; *taken says whether it was one. */
+int lr_take_openai(const struct lr_in *in, const struct lr_json *v, bool *taken);
+/* The members that never change an answer. */
+int lr_take_quiet(const struct lr_in *in, const struct lr_json *v, bool *taken);
+/* tool_choice, where it is a word; OTHER else: its named form is the dialect's own. */
+int lr_take_tool_choice(const struct lr_in *in, const struct lr_json *v);
+int lr_take_parallel(const struct lr_in *in, const struct lr_json *v);
+/* A function as a tool, from the object f at `at` that has its name, parameters and so on. */
+int lr_take_function(const struct lr_in *in, const struct lr_json *f, const struct lr_at *at,
+                     struct lr_tool *t);
+int lr_need_model(const struct lr_in *in);
+/* The word of a tool_choice; NULL where it is none. */
+const char *lr_tool_choice_word(enum lr_tool_choice c);
+/* "type" of a format that is not OTHER, and the members of a json_schema. */
+const char *lr_format_word(enum lr_format f);
+void lr_put_schema(struct lr_jw *w, const struct lr_request *r);
 /* The request's own members with another model name. */
 void lr_write_same(const struct lr_request *r, struct lr_str model, struct lr_buf *out);
 void lr_error_openai(int status, struct lr_str code, struct lr_str message, const char *request_id,

@@ -24,16 +24,16 @@
 
 /* `input`: a string, token ids, or an array of either. One item: a string or a flat list of
  * numbers. */
-static int parse_input(struct lr_arena *a, struct lr_request *r, const struct lr_json *v,
-                       struct lr_err *err)
+static int parse_input(const struct lr_in *in, const struct lr_json *v)
 {
+    struct lr_request *r = in->r;
     static const char what[] = "a string, token ids, or an array of them";
     bool list = lr_json_is(v, LR_JSON_ARRAY);
     if (!list && !lr_json_is(v, LR_JSON_STRING))
-        return lr_want(err, "input", what);
+        return lr_want(in->err, "input", what);
     bool ids = list && v->child && v->child->type == LR_JSON_NUMBER;
     bool single = !list || ids;
-    r->inputs = lr_arena_array(a, const struct lr_json *, single ? 1 : (size_t)v->n + 1);
+    r->inputs = lr_arena_array(in->a, const struct lr_json *, single ? 1 : (size_t)v->n + 1);
     LR_FAIL_IF(!r->inputs, LR_ENOMEM);
     r->inputs_single = !list;
     if (single)
@@ -44,36 +44,39 @@ static int parse_input(struct lr_arena *a, struct lr_request *r, const struct lr
         for (const struct lr_json *id = c->child; id && fits; id = id->next)
             fits = id->type == LR_JSON_NUMBER;
         if (!fits)
-            return lr_want(err, "input", what);
+            return lr_want(in->err, "input", what);
         if (!ids)
             r->inputs[r->n_inputs++] = c;
     }
     return 0;
 }
 
-static int parse_member(struct lr_arena *a, struct lr_request *r, const struct lr_json *v,
-                        struct lr_err *err)
+static int parse_member(const struct lr_in *in, const struct lr_json *v)
 {
-    if (lr_str_is(v->key, "model"))
-        return lr_take_str(v, NULL, "model", &r->model, err);
+    static const struct lr_plain plain[] = {
+        {"model", LR_PLAIN_TEXT, LR_AT(model)},
+        {"dimensions", LR_PLAIN_NUMBER, LR_AT(dimensions)},
+        {"encoding_format", LR_PLAIN_STRING, LR_AT(encoding_format)},
+        {"user", LR_PLAIN_TEXT, LR_AT(user)},
+    };
+    struct lr_request *r = in->r;
+    bool taken;
     if (lr_str_is(v->key, "input"))
-        return parse_input(a, r, v, err);
-    if (lr_str_is(v->key, "dimensions"))
-        return lr_take_type(v, LR_JSON_NUMBER, NULL, "dimensions", &r->dimensions, err);
-    if (lr_str_is(v->key, "encoding_format"))
-        return lr_take_type(v, LR_JSON_STRING, NULL, "encoding_format", &r->encoding_format, err);
-    if (!lr_str_is(v->key, "user"))
-        return lr_extra_add(a, &r->extra, v);
-    LR_TRY(lr_take_str(v, NULL, "user", &r->user, err));
-    return lr_given(v) ? lr_extra_add(a, &r->quiet, v) : 0;
+        return parse_input(in, v);
+    LR_TRY(lr_take_plain(in, v, plain, LR_COUNT(plain), &taken));
+    if (lr_str_is(v->key, "user"))
+        return lr_extra_add(in->a, &r->quiet, v);
+    return taken ? 0 : lr_extra_add(in->a, &r->extra, v);
 }
 
-static int parse(struct lr_arena *a, struct lr_request *r, struct lr_err *err)
+static int parse(const struct lr_in *in)
 {
-    for (const struct lr_json *m = r->root->child; m; m = m->next)
-        LR_TRY(parse_member(a, r, m, err));
-    LR_TRY(lr_need_model(r, err));
-    return r->inputs ? 0 : lr_want(err, "input", "a string, token ids, or an array of them");
+    for (const struct lr_json *m = in->r->root->child; m; m = m->next)
+        if (lr_given(m))
+            LR_TRY(parse_member(in, m));
+    LR_TRY(lr_need_model(in));
+    return in->r->inputs ? 0
+                         : lr_want(in->err, "input", "a string, token ids, or an array of them");
 }
 
 int lr_request_write_inputs(struct lr_arena *a, const struct lr_request *r, struct lr_str model,

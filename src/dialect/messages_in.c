@@ -3,11 +3,13 @@
  *
  *   message_start            START  TOP extras  USAGE extras  USAGE
  *   content_block_start      PART   extras of the block
- *   content_block_delta      DELTA | SIGN | EXTRA "citations" | EXTRA "delta" (a type we do not
- * know) content_block_stop       PART_END message_delta            FINISH  TOP extras  USAGE extras
- * USAGE message_stop             the decoder's END ping                     nothing: it says only
- * that the connection lives error                    ERROR any other event          EXTRA of scope
- * EVENT
+ *   content_block_delta      DELTA | SIGN | EXTRA "citations" | EXTRA "delta" (of an unknown type)
+ *   content_block_stop       PART_END
+ *   message_delta            FINISH  TOP extras  USAGE extras  USAGE
+ *   message_stop             the decoder's END
+ *   ping                     nothing: it says only that the connection lives
+ *   error                    ERROR
+ *   any other event          EXTRA of scope EVENT
  *
  * Reading. Input tokens are counted in three piles (fresh, read from the cache, written to it); the
  * canonical input is their sum. A tool call without a single byte of input means {}: both spellings

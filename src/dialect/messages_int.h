@@ -6,6 +6,9 @@
 
 #include "dialect/dialect_int.h"
 
+int lr_messages_write(const struct lr_request *r, struct lr_str model, uint64_t default_max_tokens,
+                      struct lr_buf *out, struct lr_buf *dropped, struct lr_err *err);
+
 struct lr_messages_dec {
     bool started, finished, done;
     struct lr_parts parts; /* the blocks */

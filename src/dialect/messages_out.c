@@ -14,8 +14,7 @@
  */
 #include "dialect/messages_int.h"
 
-/* ---- writing: shared by both forms ------------------------------------------------------------
- */
+/* ---- writing: shared by both forms ----------------------------------------------------------- */
 
 static bool is_piece(const struct lr_event *ev)
 {
@@ -104,8 +103,7 @@ static bool foreign(const struct lr_event *part)
     return part->sub == LR_PART_OTHER && part->dialect != LR_DIALECT_MESSAGES;
 }
 
-/* ---- writing: streamed ------------------------------------------------------------------------
- */
+/* ---- writing: streamed ----------------------------------------------------------------------- */
 
 #define HOLD_MAX   LR_MIB(64) /* bytes of one block, or of all extras */
 #define EXTRAS_MAX 4096       /* of one answer: each is held against the ones behind it */
@@ -449,8 +447,7 @@ int lr_messages_enc_stream(void *state, const struct lr_encoder_opts *o, const s
     return inside && s->skip ? 0 : on_event(s, o, ev, out);
 }
 
-/* ---- writing: whole ---------------------------------------------------------------------------
- */
+/* ---- writing: whole -------------------------------------------------------------------------- */
 
 /* One part of a compact log: PART, then its DELTA, SIGN and extras, then PART_END. */
 struct block {

@@ -1,49 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
- * dialect/openai.c - what OpenAI's Chat, Completions and Embeddings requests have in common.
+ * dialect/openai.c - what the requests of OpenAI's dialects have in common.
  *
- * Sampling members, limits, stops, stream options and the members that never change an answer are
- * spelled alike in Chat and Completions, so one table reads them. The quiet ones (kept out of the
- * cache key, docs/formats/key.md) are listed here once. The error body is shared too.
+ * Sampling members, limits, stops and stream options are spelled alike in Chat and Completions, so
+ * one table reads them; the quiet ones (kept out of the cache key, docs/formats/key.md), functions,
+ * choices of tools and schemas in Chat and Responses. The error body is shared too.
  */
 #include "dialect/dialect_int.h"
 
-#define AT(member) offsetof(struct lr_request, member)
-
-static int take_nodes(struct lr_request *r, const struct lr_json *v, bool *taken,
-                      struct lr_err *err)
+static int take_stop(const struct lr_in *in, const struct lr_json *v)
 {
-    static const struct {
-        const char *name;
-        enum lr_json_type type;
-        size_t at;
-    } rows[] = {
-        {"temperature", LR_JSON_NUMBER, AT(temperature)},
-        {"top_p", LR_JSON_NUMBER, AT(top_p)},
-        {"top_k", LR_JSON_NUMBER, AT(top_k)},
-        {"presence_penalty", LR_JSON_NUMBER, AT(presence_penalty)},
-        {"frequency_penalty", LR_JSON_NUMBER, AT(frequency_penalty)},
-        {"seed", LR_JSON_NUMBER, AT(seed)},
-        {"logit_bias", LR_JSON_OBJECT, AT(logit_bias)},
-    };
-    for (size_t i = 0; i < LR_COUNT(rows); i++) {
-        if (!lr_str_is(v->key, rows[i].name))
-            continue;
-        *taken = true;
-        const struct lr_json **out = (const struct lr_json **)(void *)((char *)r + rows[i].at);
-        return lr_take_type(v, rows[i].type, NULL, rows[i].name, out, err);
-    }
-    return 0;
-}
-
-static int take_stop(struct lr_arena *a, struct lr_request *r, const struct lr_json *v,
-                     struct lr_err *err)
-{
+    struct lr_request *r = in->r;
     bool one = v->type == LR_JSON_STRING;
-    if (!lr_given(v))
-        return 0;
     if (!one && v->type != LR_JSON_ARRAY)
-        return lr_want(err, "stop", "a string or an array of strings");
-    r->stop = lr_arena_array(a, struct lr_str, one ? 1 : (size_t)v->n + 1);
+        return lr_want(in->err, "stop", "a string or an array of strings");
+    r->stop = lr_arena_array(in->a, struct lr_str, one ? 1 : (size_t)v->n + 1);
     LR_FAIL_IF(!r->stop, LR_ENOMEM);
     if (one) {
         r->stop[r->n_stop++] = v->text;
@@ -52,84 +22,139 @@ static int take_stop(struct lr_arena *a, struct lr_request *r, const struct lr_j
     for (const struct lr_json *s = v->child; s; s = s->next) {
         struct lr_at at = {NULL, "stop", (long)r->n_stop};
         if (s->type != LR_JSON_STRING)
-            return lr_want_at(err, &at, NULL, "a string");
+            return lr_want_at(in->err, &at, NULL, "a string");
         r->stop[r->n_stop++] = s->text;
     }
     return 0;
 }
 
-static int take_quiet(struct lr_arena *a, struct lr_request *r, const struct lr_json *v,
-                      bool *taken, struct lr_err *err)
+int lr_take_quiet(const struct lr_in *in, const struct lr_json *v, bool *taken)
 {
     static const char *const names[] = {
         "user",  "safety_identifier",      "prompt_cache_key", "metadata",
-        "store", "prompt_cache_retention", "service_tier"};
-    for (size_t i = 0; i < LR_COUNT(names); i++) {
-        if (!lr_str_is(v->key, names[i]))
-            continue;
-        *taken = true;
-        if (!lr_given(v))
-            return 0;
-        struct lr_str user = {0};
-        if (i < 2) {
-            LR_TRY(lr_take_str(v, NULL, names[i], &user, err));
-            if (i == 0 || !r->user.n)
-                r->user = user;
-        }
-        return lr_extra_add(a, &r->quiet, v);
+        "store", "prompt_cache_retention", "service_tier",     NULL};
+    struct lr_request *r = in->r;
+    *taken = lr_listed(v->key, names);
+    if (!*taken)
+        return 0;
+    if (lr_str_is(v->key, "user"))
+        LR_TRY(lr_take_str(in, r->root, NULL, "user", &r->user));
+    if (lr_str_is(v->key, "safety_identifier")) {
+        struct lr_str id = {0};
+        LR_TRY(lr_take_str(in, r->root, NULL, "safety_identifier", &id));
+        if (!r->user.n)
+            r->user = id;
     }
-    return 0;
+    return lr_extra_add(in->a, &r->quiet, v);
 }
 
-static int take_stream_options(struct lr_arena *a, struct lr_request *r, const struct lr_json *v,
-                               struct lr_err *err)
+static int take_stream_options(const struct lr_in *in, const struct lr_json *v)
 {
-    const struct lr_json *o = NULL;
-    LR_TRY(lr_take_type(v, LR_JSON_OBJECT, NULL, "stream_options", &o, err));
-    if (!o)
-        return 0;
     struct lr_at at = {NULL, "stream_options", -1};
-    LR_TRY(lr_take_bool(lr_json_get(o, "include_usage"), &at, "include_usage", &r->include_usage,
-                        err));
-    return lr_extra_add(a, &r->quiet, v);
+    const struct lr_json *o = NULL;
+    LR_TRY(lr_take_type(in, in->r->root, NULL, "stream_options", LR_JSON_OBJECT, &o));
+    LR_TRY(lr_take_bool(in, o, &at, "include_usage", &in->r->include_usage));
+    return lr_extra_add(in->a, &in->r->quiet, v);
 }
 
-static int take_n(struct lr_request *r, const struct lr_json *v, struct lr_err *err)
+static int take_n(const struct lr_in *in, const struct lr_json *v)
 {
-    if (!lr_given(v))
-        return 0;
     uint64_t n = 0;
     if (!lr_json_u64(v, &n) || n == 0)
-        return lr_want(err, "n", "a whole number of 1 or more");
-    r->n = n;
-    r->n_given = true;
+        return lr_want(in->err, "n", "a whole number of 1 or more");
+    in->r->n = n;
+    in->r->n_given = true;
     return 0;
 }
 
-int lr_take_openai(struct lr_arena *a, struct lr_request *r, const struct lr_json *v, bool *taken,
-                   struct lr_err *err)
+int lr_take_openai(const struct lr_in *in, const struct lr_json *v, bool *taken)
 {
+    static const struct lr_plain plain[] = {
+        {"model", LR_PLAIN_TEXT, LR_AT(model)},
+        {"stream", LR_PLAIN_BOOL, LR_AT(stream)},
+        {"temperature", LR_PLAIN_NUMBER, LR_AT(temperature)},
+        {"top_p", LR_PLAIN_NUMBER, LR_AT(top_p)},
+        {"top_k", LR_PLAIN_NUMBER, LR_AT(top_k)},
+        {"presence_penalty", LR_PLAIN_NUMBER, LR_AT(presence_penalty)},
+        {"frequency_penalty", LR_PLAIN_NUMBER, LR_AT(frequency_penalty)},
+        {"seed", LR_PLAIN_NUMBER, LR_AT(seed)},
+        {"logit_bias", LR_PLAIN_OBJECT, LR_AT(logit_bias)},
+    };
+    struct lr_request *r = in->r;
     *taken = true;
-    if (lr_str_is(v->key, "model"))
-        return lr_take_str(v, NULL, "model", &r->model, err);
     if (lr_str_is(v->key, "stop"))
-        return take_stop(a, r, v, err);
+        return take_stop(in, v);
     if (lr_str_is(v->key, "n"))
-        return take_n(r, v, err);
-    if (lr_str_is(v->key, "max_tokens"))
-        return r->max_tokens ? 0 : lr_take_u64(v, NULL, "max_tokens", &r->max_tokens, err);
-    if (lr_str_is(v->key, "stream"))
-        return lr_take_bool(v, NULL, "stream", &r->stream, err);
+        return take_n(in, v);
+    if (lr_str_is(v->key, "max_tokens")) /* Chat's newer name counts, if it came first */
+        return r->max_tokens ? 0 : lr_take_u64(in, r->root, NULL, "max_tokens", &r->max_tokens);
     if (lr_str_is(v->key, "stream_options"))
-        return take_stream_options(a, r, v, err);
-    *taken = false;
-    LR_TRY(take_nodes(r, v, taken, err));
-    return *taken ? 0 : take_quiet(a, r, v, taken, err);
+        return take_stream_options(in, v);
+    LR_TRY(lr_take_plain(in, v, plain, LR_COUNT(plain), taken));
+    return *taken ? 0 : lr_take_quiet(in, v, taken);
 }
 
-int lr_need_model(const struct lr_request *r, struct lr_err *err)
+/* ---- tools and formats ---------------------------------------------------------------------- */
+
+static const char *const choices[] = {[LR_TOOL_CHOICE_AUTO] = "auto",
+                                      [LR_TOOL_CHOICE_NONE] = "none",
+                                      [LR_TOOL_CHOICE_REQUIRED] = "required"};
+
+const char *lr_tool_choice_word(enum lr_tool_choice c)
 {
-    return r->model.n ? 0 : lr_want(err, "model", "a model name");
+    return (unsigned)c < LR_COUNT(choices) ? choices[c] : NULL;
+}
+
+int lr_take_tool_choice(const struct lr_in *in, const struct lr_json *v)
+{
+    struct lr_request *r = in->r;
+    if (v->type != LR_JSON_STRING && v->type != LR_JSON_OBJECT)
+        return lr_want(in->err, "tool_choice", "a string or an object");
+    r->tool_choice = LR_TOOL_CHOICE_OTHER;
+    r->tool_choice_json = v;
+    for (size_t i = 0; i < LR_COUNT(choices); i++)
+        if (choices[i] && lr_str_is(v->text, choices[i]))
+            r->tool_choice = (enum lr_tool_choice)i;
+    return 0;
+}
+
+int lr_take_parallel(const struct lr_in *in, const struct lr_json *v)
+{
+    bool on = true;
+    LR_TRY(lr_take_bool(in, in->r->root, NULL, "parallel_tool_calls", &on));
+    in->r->parallel_tools = v;
+    in->r->parallel_off = !on;
+    return 0;
+}
+
+int lr_take_function(const struct lr_in *in, const struct lr_json *f, const struct lr_at *at,
+                     struct lr_tool *t)
+{
+    LR_TRY(lr_need_str(in, f, at, "name", &t->name));
+    LR_TRY(lr_take_str(in, f, at, "description", &t->description));
+    LR_TRY(lr_take_type(in, f, at, "parameters", LR_JSON_OBJECT, &t->schema));
+    return lr_take_flag(in, f, at, "strict", &t->strict);
+}
+
+const char *lr_format_word(enum lr_format f)
+{
+    return f == LR_FORMAT_SCHEMA ? "json_schema" : f == LR_FORMAT_JSON ? "json_object" : "text";
+}
+
+void lr_put_schema(struct lr_jw *w, const struct lr_request *r)
+{
+    lr_put_str(w, "name", r->format_name.n ? r->format_name : LR_STR("answer"));
+    if (r->format_description.n)
+        lr_put_str(w, "description", r->format_description);
+    lr_put_node(w, "schema", r->format_schema);
+    lr_put_node(w, "strict", r->format_strict);
+}
+
+/* ---- the model, and the same again ---------------------------------------------------------- */
+
+int lr_need_model(const struct lr_in *in)
+{
+    return in->r->model.n ? 0 : lr_want(in->err, "model", "a model name");
 }
 
 void lr_write_same(const struct lr_request *r, struct lr_str model, struct lr_buf *out)

@@ -4,11 +4,12 @@
  * A request leaves in one of three ways:
  *
  *   forward        the client's own bytes, spliced: only `model` and stream_options differ, and
- * where nothing differs the bytes are copied as they came (unknown members, order, spelling) write
- * another dialect's body, from the canonical form: refused by name where that would lose something
- * that changes the answer; always refused where the body is not the whole question (bypass). Its
- * own dialect: the client's members, the model changed write_inputs   an embedding body for some of
- * its inputs
+ *                  where nothing differs the bytes are copied as they came (unknown members,
+ *                  order, spelling)
+ *   write          another dialect's body, from the canonical form: refused by name where that
+ *                  would lose something that changes the answer, and whenever the body is not the
+ *                  whole question (bypass); its own dialect gets its own members back
+ *   write_inputs   an embedding body for some of its inputs
  *
  * Paths of refusals ("messages[3].content[1].text") are chains of struct lr_at on the parsers'
  * stacks and become text only when something is wrong: the good path formats nothing.
@@ -51,44 +52,113 @@ bool lr_given(const struct lr_json *v)
     return v && v->type != LR_JSON_NULL;
 }
 
-int lr_take_str(const struct lr_json *v, const struct lr_at *at, const char *member,
-                struct lr_str *out, struct lr_err *err)
+int lr_take_str(const struct lr_in *in, const struct lr_json *o, const struct lr_at *at,
+                const char *name, struct lr_str *out)
 {
-    if (lr_given(v) && !lr_json_text(v, out))
-        return lr_want_at(err, at, member, "a string");
-    return 0;
+    const struct lr_json *v = lr_json_get(o, name);
+    return lr_given(v) && !lr_json_text(v, out) ? lr_want_at(in->err, at, name, "a string") : 0;
 }
 
-int lr_take_type(const struct lr_json *v, enum lr_json_type t, const struct lr_at *at,
-                 const char *member, const struct lr_json **out, struct lr_err *err)
+int lr_need_str(const struct lr_in *in, const struct lr_json *o, const struct lr_at *at,
+                const char *name, struct lr_str *out)
+{
+    return lr_json_text(lr_json_get(o, name), out) ? 0 : lr_want_at(in->err, at, name, "a string");
+}
+
+int lr_take_type(const struct lr_in *in, const struct lr_json *o, const struct lr_at *at,
+                 const char *name, enum lr_json_type t, const struct lr_json **out)
 {
     static const char *const names[] = {
         [LR_JSON_NUMBER] = "a number",  [LR_JSON_STRING] = "a string", [LR_JSON_ARRAY] = "an array",
         [LR_JSON_OBJECT] = "an object", [LR_JSON_TRUE] = "true",       [LR_JSON_FALSE] = "false",
         [LR_JSON_NULL] = "null",
     };
+    const struct lr_json *v = lr_json_get(o, name);
     if (!lr_given(v))
         return 0;
     if (v->type != t)
-        return lr_want_at(err, at, member, names[t]);
+        return lr_want_at(in->err, at, name, names[t]);
     *out = v;
     return 0;
 }
 
-int lr_take_bool(const struct lr_json *v, const struct lr_at *at, const char *member, bool *out,
-                 struct lr_err *err)
+int lr_take_bool(const struct lr_in *in, const struct lr_json *o, const struct lr_at *at,
+                 const char *name, bool *out)
 {
+    const struct lr_json *v = lr_json_get(o, name);
     if (lr_given(v) && !lr_json_bool(v, out))
-        return lr_want_at(err, at, member, "true or false");
+        return lr_want_at(in->err, at, name, "true or false");
     return 0;
 }
 
-int lr_take_u64(const struct lr_json *v, const struct lr_at *at, const char *member, uint64_t *out,
-                struct lr_err *err)
+int lr_take_flag(const struct lr_in *in, const struct lr_json *o, const struct lr_at *at,
+                 const char *name, const struct lr_json **out)
 {
-    if (lr_given(v) && !lr_json_u64(v, out))
-        return lr_want_at(err, at, member, "a whole number of 0 or more");
+    bool on;
+    LR_TRY(lr_take_bool(in, o, at, name, &on));
+    const struct lr_json *v = lr_json_get(o, name);
+    if (lr_given(v))
+        *out = v;
     return 0;
+}
+
+int lr_take_u64(const struct lr_in *in, const struct lr_json *o, const struct lr_at *at,
+                const char *name, uint64_t *out)
+{
+    const struct lr_json *v = lr_json_get(o, name);
+    if (lr_given(v) && !lr_json_u64(v, out))
+        return lr_want_at(in->err, at, name, "a whole number of 0 or more");
+    return 0;
+}
+
+static int take_row(const struct lr_in *in, const struct lr_plain *row)
+{
+    const struct lr_json *root = in->r->root;
+    void *to = (char *)in->r + row->at;
+    switch (row->kind) {
+    case LR_PLAIN_NUMBER:
+        return lr_take_type(in, root, NULL, row->name, LR_JSON_NUMBER, to);
+    case LR_PLAIN_STRING:
+        return lr_take_type(in, root, NULL, row->name, LR_JSON_STRING, to);
+    case LR_PLAIN_OBJECT:
+        return lr_take_type(in, root, NULL, row->name, LR_JSON_OBJECT, to);
+    case LR_PLAIN_FLAG:
+        return lr_take_flag(in, root, NULL, row->name, to);
+    case LR_PLAIN_BOOL:
+        return lr_take_bool(in, root, NULL, row->name, to);
+    case LR_PLAIN_COUNT:
+        return lr_take_u64(in, root, NULL, row->name, to);
+    case LR_PLAIN_TEXT:
+        return lr_take_str(in, root, NULL, row->name, to);
+    }
+    return 0;
+}
+
+int lr_take_plain(const struct lr_in *in, const struct lr_json *v, const struct lr_plain *rows,
+                  size_t n, bool *taken)
+{
+    *taken = false;
+    for (size_t i = 0; i < n; i++) {
+        *taken = lr_str_is(v->key, rows[i].name);
+        if (*taken)
+            return take_row(in, &rows[i]);
+    }
+    return 0;
+}
+
+int lr_take_extras(const struct lr_in *in, const struct lr_json *o, const char *const *known,
+                   struct lr_extra **list)
+{
+    for (const struct lr_json *m = lr_members_of(o); m; m = m->next)
+        if (!lr_listed(m->key, known))
+            LR_TRY(lr_extra_add(in->a, list, m));
+    return 0;
+}
+
+void lr_bypass(const struct lr_in *in, const char *why)
+{
+    if (!in->r->bypass)
+        in->r->bypass = why;
 }
 
 /* ---- lists ---------------------------------------------------------------------------------- */
@@ -120,6 +190,23 @@ struct lr_part *lr_part_add(struct lr_arena *a, struct lr_part **list, enum lr_p
         *list = p;
     (*list)->last = p;
     return p;
+}
+
+int lr_text_add(struct lr_arena *a, struct lr_part **list, enum lr_part_type type,
+                struct lr_str text)
+{
+    struct lr_part *p = lr_part_add(a, list, type);
+    LR_FAIL_IF(!p, LR_ENOMEM);
+    p->text = text;
+    return 0;
+}
+
+int lr_other_add(struct lr_arena *a, struct lr_part **list, const struct lr_json *v)
+{
+    struct lr_part *p = lr_part_add(a, list, LR_PART_OTHER);
+    LR_FAIL_IF(!p, LR_ENOMEM);
+    p->json = v;
+    return 0;
 }
 
 struct lr_msg *lr_msg_add(struct lr_arena *a, struct lr_request *r, enum lr_role role)
@@ -187,7 +274,8 @@ int lr_request_parse(struct lr_arena *a, enum lr_dialect_id d, struct lr_str bod
     r->body = body;
     r->root = root;
     r->n = 1;
-    LR_TRY(ops->parse(a, r, err));
+    struct lr_in in = {a, r, err};
+    LR_TRY(ops->parse(&in));
     *out = r;
     return 0;
 }

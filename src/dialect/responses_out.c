@@ -12,8 +12,7 @@
  */
 #include "dialect/responses_int.h"
 
-/* ---- writing: events and pieces ---------------------------------------------------------------
- */
+/* ---- writing: events and pieces -------------------------------------------------------------- */
 
 #define HOLD_MAX LR_MIB(64) /* bytes of one answer */
 
@@ -99,8 +98,7 @@ static struct lr_jw open_item_event(struct enc *e, const char *type, const char 
     return w;
 }
 
-/* ---- writing: the response object -------------------------------------------------------------
- */
+/* ---- writing: the response object ------------------------------------------------------------ */
 
 /* A member of the request as it came, or its default. */
 static void echo(struct lr_jw *w, const struct lr_json *root, const char *name, const char *absent)
@@ -218,8 +216,7 @@ static int send_response(struct enc *e, const char *type, bool over)
     return send(e, &w);
 }
 
-/* ---- writing: items ---------------------------------------------------------------------------
- */
+/* ---- writing: items -------------------------------------------------------------------------- */
 
 static int put_item(struct enc *e, struct lr_jw *w, bool over)
 {
@@ -348,8 +345,7 @@ static int send_piece(struct enc *e, const char *type, const char *index, bool o
     return send(e, &w);
 }
 
-/* ---- writing: events --------------------------------------------------------------------------
- */
+/* ---- writing: events ------------------------------------------------------------------------- */
 
 static int begin(struct enc *e, const struct lr_event *ev)
 {

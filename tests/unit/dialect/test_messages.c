@@ -190,7 +190,7 @@ static void wrong_types_are_named_by_path(void **state)
          "at messages[0].content[0].source:"},
         {HEAD "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"source\":{\"type\":"
               "\"base64\",\"data\":\"AA==\"}}]}]}",
-         "at messages[0].content[0].media_type:"},
+         "at messages[0].content[0].source.media_type:"},
         {HEAD "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\","
               "\"tool_use_id\":\"t\",\"content\":[{\"type\":\"text\",\"text\":3}]}]}]}",
          "at messages[0].content[0].content[0].text:"},
