@@ -110,8 +110,6 @@ static int parse_file(const struct lr_in *in, const struct lr_json *v, const str
 static int parse_part(const struct lr_in *in, const struct lr_json *v, const struct lr_at *at,
                       struct lr_part **parts)
 {
-    if (v->type != LR_JSON_OBJECT)
-        return lr_want_at(in->err, at, NULL, "an object");
     struct lr_str type = {0};
     LR_TRY(lr_need_str(in, v, at, "type", &type));
     if (lr_str_is(type, "text"))
@@ -127,21 +125,12 @@ static int parse_part(const struct lr_in *in, const struct lr_json *v, const str
     return lr_other_add(in->a, parts, v);
 }
 
-static int parse_content(const struct lr_in *in, const struct lr_json *v, const struct lr_at *msg,
+/* Absent content says nothing: an assistant may have called tools only. */
+static int parse_content(const struct lr_in *in, const struct lr_json *m, const struct lr_at *at,
                          struct lr_part **parts)
 {
-    if (!lr_given(v))
-        return 0;
-    if (v->type == LR_JSON_STRING)
-        return lr_text_add(in->a, parts, LR_PART_TEXT, v->text);
-    if (v->type != LR_JSON_ARRAY)
-        return lr_want_at(in->err, msg, "content", "a string or an array of parts");
-    long i = 0;
-    for (const struct lr_json *c = v->child; c; c = c->next) {
-        struct lr_at at = {msg, "content", i++};
-        LR_TRY(parse_part(in, c, &at, parts));
-    }
-    return 0;
+    const struct lr_json *v = lr_json_get(m, "content");
+    return lr_given(v) ? lr_take_content(in, v, at, "content", parse_part, parts) : 0;
 }
 
 /* ---- messages ------------------------------------------------------------------------------- */
@@ -203,7 +192,7 @@ static int parse_assistant(const struct lr_in *in, const struct lr_json *v, cons
         LR_TRY(parse_side_text(in, v, at, "reasoning", LR_PART_REASONING, &m->parts));
     else if (lr_given(second))
         LR_TRY(lr_extra_add(in->a, &m->extra, second));
-    LR_TRY(parse_content(in, lr_json_get(v, "content"), at, &m->parts));
+    LR_TRY(parse_content(in, v, at, &m->parts));
     LR_TRY(parse_side_text(in, v, at, "refusal", LR_PART_REFUSAL, &m->parts));
     LR_TRY(parse_calls(in, v, at, &m->parts));
     static const char *const known[] = {"role",      "name",    "content",    "reasoning_content",
@@ -230,7 +219,7 @@ static int parse_result(const struct lr_in *in, const struct lr_json *v, const s
     LR_TRY(lr_take_str(in, v, at, "name", &p->name));
     if (!function)
         LR_TRY(lr_need_str(in, v, at, "tool_call_id", &p->id));
-    LR_TRY(parse_content(in, lr_json_get(v, "content"), at, &p->parts));
+    LR_TRY(parse_content(in, v, at, &p->parts));
     static const char *const known[] = {"role", "name", "tool_call_id", "content", NULL};
     return lr_take_extras(in, v, known, &p->extra);
 }
@@ -245,8 +234,6 @@ static int parse_message(const struct lr_in *in, const struct lr_json *v, const 
                  {"system", LR_ROLE_SYSTEM},
                  {"developer", LR_ROLE_DEVELOPER}};
     static const char *const known[] = {"role", "name", "content", NULL};
-    if (v->type != LR_JSON_OBJECT)
-        return lr_want_at(in->err, at, NULL, "an object");
     struct lr_str role = {0};
     LR_TRY(lr_need_str(in, v, at, "role", &role));
     bool function = lr_str_is(role, "function");
@@ -262,28 +249,19 @@ static int parse_message(const struct lr_in *in, const struct lr_json *v, const 
     LR_TRY(lr_take_str(in, v, at, "name", &m->name));
     if (m->role == LR_ROLE_ASSISTANT)
         return parse_assistant(in, v, at, m);
-    LR_TRY(parse_content(in, lr_json_get(v, "content"), at, &m->parts));
+    LR_TRY(parse_content(in, v, at, &m->parts));
     return lr_take_extras(in, v, known, &m->extra);
 }
 
 static int parse_messages(const struct lr_in *in, const struct lr_json *v)
 {
-    if (!lr_json_is(v, LR_JSON_ARRAY))
-        return lr_want(in->err, "messages", "an array");
-    long i = 0;
-    for (const struct lr_json *m = v->child; m; m = m->next) {
-        struct lr_at at = {NULL, "messages", i++};
-        LR_TRY(parse_message(in, m, &at));
-    }
-    return 0;
+    return lr_take_list(in, v, "messages", parse_message);
 }
 
 /* ---- tools, choices, formats ---------------------------------------------------------------- */
 
 static int parse_tool(const struct lr_in *in, const struct lr_json *v, const struct lr_at *at)
 {
-    if (v->type != LR_JSON_OBJECT)
-        return lr_want_at(in->err, at, NULL, "an object");
     struct lr_str type = {0};
     LR_TRY(lr_need_str(in, v, at, "type", &type));
     struct lr_tool *t = lr_tool_add(in->a, in->r);
@@ -307,27 +285,12 @@ static int parse_tool(const struct lr_in *in, const struct lr_json *v, const str
 
 static int parse_tools(const struct lr_in *in, const struct lr_json *v)
 {
-    if (v->type != LR_JSON_ARRAY)
-        return lr_want(in->err, "tools", "an array");
-    long i = 0;
-    for (const struct lr_json *t = v->child; t; t = t->next) {
-        struct lr_at at = {NULL, "tools", i++};
-        LR_TRY(parse_tool(in, t, &at));
-    }
-    return 0;
+    return lr_take_list(in, v, "tools", parse_tool);
 }
 
 static int parse_tool_choice(const struct lr_in *in, const struct lr_json *v)
 {
-    struct lr_request *r = in->r;
-    LR_TRY(lr_take_tool_choice(in, v));
-    struct lr_str name = {0};
-    if (v->n == 2 && lr_str_is(lr_text_of(v, "type"), "function") &&
-        lr_json_text(lr_json_get(lr_json_get(v, "function"), "name"), &name)) {
-        r->tool_choice = LR_TOOL_CHOICE_NAMED;
-        r->tool_choice_name = name;
-    }
-    return 0;
+    return lr_take_tool_choice(in, v, lr_json_get(v, "function"));
 }
 
 /* Are all members of a json_schema format known? Else it is kept whole. */

@@ -137,9 +137,8 @@ int lr_chat_write_usage(const struct lr_usage *u, enum lr_dialect_id d, struct l
     if (u->cached_input || u->written_input) {
         lr_put_obj(&w, "prompt_tokens_details");
         lr_put_u64(&w, "cached_tokens", u->cached_input);
-        if (u->written_input) {
+        if (u->written_input)
             lr_put_u64(&w, "cache_write_tokens", u->written_input);
-        }
         lr_jw_end(&w);
     }
     if (u->reasoning) {
@@ -311,9 +310,8 @@ static int write_side_text(struct lr_jw *w, struct lr_str log, enum lr_part_type
         else
             lr_jw_null(w);
     }
-    if (!rc && n && both) {
+    if (!rc && n && both)
         lr_put_str(w, "reasoning", lr_buf_str(&text));
-    }
     lr_buf_free(&text);
     return rc;
 }
@@ -357,9 +355,8 @@ static int write_message(struct lr_jw *w, const struct lr_encoder_opts *o, struc
     struct pick p = {o->dialect, LR_SCOPE_MESSAGE, -1};
     if (!rc)
         rc = settle(&message, 0, &p, log);
-    if (!rc) {
+    if (!rc)
         lr_put_raw(w, "message", lr_buf_str(&message));
-    }
     lr_buf_free(&message);
     return rc;
 }
@@ -395,9 +392,8 @@ static void write_finish(struct lr_jw *w, struct lr_str log)
         if (ev.type != LR_EV_FINISH)
             continue;
         lr_put_str(w, "finish_reason", lr_chat_finish_name(&ev));
-        if (ev.sub == LR_FINISH_STOP_SEQUENCE && ev.a.n) {
+        if (ev.sub == LR_FINISH_STOP_SEQUENCE && ev.a.n)
             lr_put_str(w, "stop_reason", ev.a);
-        }
         return;
     }
     lr_put_null(w, "finish_reason");
@@ -418,9 +414,8 @@ static int write_choice(struct lr_jw *w, const struct lr_encoder_opts *o, uint16
     size_t n;
     lr_buf_init(&text, w->b->max);
     int rc = completion ? gather(log, LR_PART_TEXT, &text, &n, &name) : write_message(&c, o, log);
-    if (!rc && completion) {
+    if (!rc && completion)
         lr_put_str(&c, "text", lr_buf_str(&text));
-    }
     lr_buf_free(&text);
     write_logprobs(&c, completion, log);
     write_finish(&c, log);
@@ -483,9 +478,8 @@ static int write_tail(struct lr_jw *w, const struct lr_encoder_opts *o, struct l
         struct lr_buf usage;
         lr_buf_init(&usage, w->b->max);
         int rc = lr_chat_write_usage(&ev.usage, o->dialect, log, &usage);
-        if (!rc) {
+        if (!rc)
             lr_put_raw(w, "usage", lr_buf_str(&usage));
-        }
         lr_buf_free(&usage);
         LR_TRY(rc);
     }

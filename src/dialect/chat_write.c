@@ -217,12 +217,10 @@ static int write_tools(struct to *t)
     return 0;
 }
 
-static int write_tool_choice(struct to *t)
+static void write_tool_choice(struct to *t)
 {
     const struct lr_request *r = t->r;
     const char *word = lr_tool_choice_word(r->tool_choice);
-    if (r->tool_choice == LR_TOOL_CHOICE_OTHER)
-        return refuse(t, "tool_choice", "this choice");
     if (word)
         lr_put_str(&t->w, "tool_choice", lr_strz(word));
     if (r->tool_choice == LR_TOOL_CHOICE_NAMED) {
@@ -233,19 +231,15 @@ static int write_tool_choice(struct to *t)
         lr_jw_end(&t->w);
         lr_jw_end(&t->w);
     }
-    if (r->parallel_tools) {
+    if (r->parallel_tools)
         lr_put_bool(&t->w, "parallel_tool_calls", !r->parallel_off);
-    }
-    return 0;
 }
 
-static int write_format(struct to *t)
+static void write_format(struct to *t)
 {
     const struct lr_request *r = t->r;
     if (r->format == LR_FORMAT_ABSENT)
-        return 0;
-    if (r->format == LR_FORMAT_OTHER)
-        return refuse(t, "response_format", "this format");
+        return;
     lr_jw_key(&t->w, "response_format");
     lr_put_type(&t->w, lr_format_word(r->format));
     if (r->format == LR_FORMAT_SCHEMA) {
@@ -254,15 +248,13 @@ static int write_format(struct to *t)
         lr_jw_end(&t->w);
     }
     lr_jw_end(&t->w);
-    return 0;
 }
 
 static void write_sampling(struct to *t)
 {
     const struct lr_request *r = t->r;
-    if (r->max_tokens) {
+    if (r->max_tokens)
         lr_put_u64(&t->w, "max_completion_tokens", r->max_tokens);
-    }
     lr_put_node(&t->w, "temperature", r->temperature);
     lr_put_node(&t->w, "top_p", r->top_p);
     lr_put_node(&t->w, "top_k", r->top_k);
@@ -270,17 +262,15 @@ static void write_sampling(struct to *t)
     lr_put_node(&t->w, "frequency_penalty", r->frequency_penalty);
     lr_put_node(&t->w, "seed", r->seed);
     lr_put_node(&t->w, "logit_bias", r->logit_bias);
-    if (r->logprobs || r->top_logprobs) {
+    if (r->logprobs || r->top_logprobs)
         lr_put_bool(&t->w, "logprobs", !lr_json_is(r->logprobs, LR_JSON_FALSE));
-    }
     lr_put_node(&t->w, "top_logprobs", r->top_logprobs);
     if (r->effort.n)
         lr_put_str(&t->w, "reasoning_effort", r->effort);
     if (r->n_stop)
         lr_put_texts(&t->w, "stop", r->stop, r->n_stop);
-    if (r->n_given) {
+    if (r->n_given)
         lr_put_u64(&t->w, "n", r->n);
-    }
 }
 
 static void write_stream(struct to *t)
@@ -315,8 +305,8 @@ int lr_chat_write(const struct lr_request *r, struct lr_str model, uint64_t defa
         LR_TRY(write_message(&t, m));
     lr_jw_end(&t.w);
     LR_TRY(write_tools(&t));
-    LR_TRY(write_tool_choice(&t));
-    LR_TRY(write_format(&t));
+    write_tool_choice(&t);
+    write_format(&t);
     write_sampling(&t);
     write_stream(&t);
     LR_TRY(write_quiet(&t));

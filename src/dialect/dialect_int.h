@@ -29,7 +29,8 @@ struct lr_dialect_ops {
     enum lr_kind kind;
     /* Fills in->r from its root (dialect, kind, body, root and n = 1 are set). */
     int (*parse)(const struct lr_in *in);
-    /* A canonical request of another dialect in this one. Absent where no other has the kind. */
+    /* A canonical request of another dialect in this one: no bypass, tool_choice and format not OTHER
+     * (request.c has refused them). Absent where no other dialect has the kind. */
     int (*write)(const struct lr_request *r, struct lr_str model, uint64_t default_max_tokens,
                  struct lr_buf *out, struct lr_buf *dropped, struct lr_err *err);
     /* Reading: one SSE event (name may be empty), or the whole body. State is the dialect's own,
@@ -109,6 +110,14 @@ struct lr_plain {
 /* Takes v if a row of the n has its name; *taken says whether. */
 int lr_take_plain(const struct lr_in *in, const struct lr_json *v, const struct lr_plain *rows,
                   size_t n, bool *taken);
+/* v is an array of objects: `one` of each. */
+typedef int (*lr_take_fn)(const struct lr_in *in, const struct lr_json *v, const struct lr_at *at);
+int lr_take_list(const struct lr_in *in, const struct lr_json *v, const char *name, lr_take_fn one);
+/* v is content: a string, which is a TEXT part, or an array of objects: `one` of each. */
+typedef int (*lr_part_fn)(const struct lr_in *in, const struct lr_json *v, const struct lr_at *at,
+                          struct lr_part **parts);
+int lr_take_content(const struct lr_in *in, const struct lr_json *v, const struct lr_at *up,
+                    const char *name, lr_part_fn one, struct lr_part **parts);
 /* Members of o outside `known` (a NULL-ended list) into a list of extras. */
 int lr_take_extras(const struct lr_in *in, const struct lr_json *o, const char *const *known,
                    struct lr_extra **list);
@@ -132,8 +141,9 @@ int lr_url_split(struct lr_str url, struct lr_part *p);
 int lr_take_openai(const struct lr_in *in, const struct lr_json *v, bool *taken);
 /* The members that never change an answer. */
 int lr_take_quiet(const struct lr_in *in, const struct lr_json *v, bool *taken);
-/* tool_choice, where it is a word; OTHER else: its named form is the dialect's own. */
-int lr_take_tool_choice(const struct lr_in *in, const struct lr_json *v);
+/* tool_choice: a word, or {"type": "function", ...} with a name in the object `holder`; OTHER else. */
+int lr_take_tool_choice(const struct lr_in *in, const struct lr_json *v,
+                        const struct lr_json *holder);
 int lr_take_parallel(const struct lr_in *in, const struct lr_json *v);
 /* A function as a tool, from the object f at `at` that has its name, parameters and so on. */
 int lr_take_function(const struct lr_in *in, const struct lr_json *f, const struct lr_at *at,

@@ -421,9 +421,8 @@ static int write_usage(struct lr_jw *w, const struct lr_event *ev, struct lr_str
     struct lr_buf b;
     lr_buf_init(&b, w->b->max);
     int rc = lr_chat_write_usage(&ev->usage, LR_DIALECT_EMBEDDING, log, &b);
-    if (!rc) {
+    if (!rc)
         lr_put_raw(w, "usage", lr_buf_str(&b));
-    }
     lr_buf_free(&b);
     return rc;
 }

@@ -108,23 +108,21 @@ static int parse_tool_use(const struct lr_in *in, const struct lr_json *v, const
     return lr_take_extras(in, v, known, &p->extra);
 }
 
-enum where { IN_MESSAGE, IN_RESULT }; /* or in `system`, where the same blocks may stand */
-
-static int parse_block(const struct lr_in *in, const struct lr_json *v, const struct lr_at *at,
-                       enum where where, struct lr_part **list);
-
-/* A string, or blocks. */
-static int parse_content(const struct lr_in *in, const struct lr_json *v, const struct lr_at *up,
-                         enum where where, struct lr_part **list)
+/* Blocks that may stand everywhere: in a message, in a tool's result, in `system`. */
+static int parse_plain_block(const struct lr_in *in, const struct lr_json *v,
+                             const struct lr_at *at, struct lr_part **list)
 {
-    if (lr_json_is(v, LR_JSON_STRING))
-        return lr_text_add(in->a, list, LR_PART_TEXT, v->text);
-    if (!lr_json_is(v, LR_JSON_ARRAY))
-        return lr_want_at(in->err, up, "content", "a string or an array of blocks");
-    struct lr_at at = {up, "content", 0};
-    for (const struct lr_json *b = v->child; b; b = b->next, at.index++)
-        LR_TRY(parse_block(in, b, &at, where, list));
-    return 0;
+    struct lr_str type = {NULL, 0};
+    LR_TRY(lr_need_str(in, v, at, "type", &type));
+    if (lr_str_is(type, "text"))
+        return parse_text(in, v, at, list);
+    if (lr_str_is(type, "image"))
+        return parse_media(in, v, at, true, list);
+    if (lr_str_is(type, "document"))
+        return parse_media(in, v, at, false, list);
+    if (lr_str_is(type, "container_upload"))
+        lr_bypass(in, "file-id");
+    return lr_other_add(in->a, list, v);
 }
 
 static int parse_result(const struct lr_in *in, const struct lr_json *v, const struct lr_at *at,
@@ -137,35 +135,28 @@ static int parse_result(const struct lr_in *in, const struct lr_json *v, const s
     LR_TRY(lr_take_bool(in, v, at, "is_error", &p->is_error));
     const struct lr_json *content = lr_json_get(v, "content");
     if (lr_given(content))
-        LR_TRY(parse_content(in, content, at, IN_RESULT, &p->parts));
+        LR_TRY(lr_take_content(in, content, at, "content", parse_plain_block, &p->parts));
     return lr_take_extras(in, v, known, &p->extra);
 }
 
-static int parse_block(const struct lr_in *in, const struct lr_json *v, const struct lr_at *at,
-                       enum where where, struct lr_part **list)
+static bool is_result(const struct lr_json *block)
 {
-    struct lr_str type = {NULL, 0};
-    if (!lr_json_text(lr_json_get(v, "type"), &type))
-        return lr_want_at(in->err, at, NULL, "a block with a type");
-    if (lr_str_is(type, "text"))
-        return parse_text(in, v, at, list);
-    if (lr_str_is(type, "image"))
-        return parse_media(in, v, at, true, list);
-    if (lr_str_is(type, "document"))
-        return parse_media(in, v, at, false, list);
-    if (where == IN_MESSAGE) {
-        if (lr_str_is(type, "tool_use"))
-            return parse_tool_use(in, v, at, list);
-        if (lr_str_is(type, "tool_result"))
-            return parse_result(in, v, at, list);
-        if (lr_str_is(type, "thinking"))
-            return parse_thinking(in, v, at, false, list);
-        if (lr_str_is(type, "redacted_thinking"))
-            return parse_thinking(in, v, at, true, list);
-    }
-    if (lr_str_is(type, "container_upload"))
-        lr_bypass(in, "file-id");
-    return lr_other_add(in->a, list, v);
+    return lr_str_is(lr_text_of(block, "type"), "tool_result");
+}
+
+static int parse_block(const struct lr_in *in, const struct lr_json *v, const struct lr_at *at,
+                       struct lr_part **list)
+{
+    struct lr_str type = lr_text_of(v, "type");
+    if (lr_str_is(type, "tool_use"))
+        return parse_tool_use(in, v, at, list);
+    if (is_result(v))
+        return parse_result(in, v, at, list);
+    if (lr_str_is(type, "thinking"))
+        return parse_thinking(in, v, at, false, list);
+    if (lr_str_is(type, "redacted_thinking"))
+        return parse_thinking(in, v, at, true, list);
+    return parse_plain_block(in, v, at, list);
 }
 
 /* ---- messages ------------------------------------------------------------------------------- */
@@ -176,19 +167,21 @@ static int parse_user(const struct lr_in *in, const struct lr_json *content, con
 {
     if (!lr_json_is(content, LR_JSON_ARRAY) || !content->n) {
         LR_FAIL_IF(!(*first = lr_msg_add(in->a, in->r, LR_ROLE_USER)), LR_ENOMEM);
-        return parse_content(in, content, up, IN_MESSAGE, &(*first)->parts);
+        return lr_take_content(in, content, up, "content", parse_block, &(*first)->parts);
     }
     struct lr_msg *m = NULL;
     struct lr_at at = {up, "content", 0};
     for (const struct lr_json *b = content->child; b; b = b->next, at.index++) {
-        bool result = lr_str_is(lr_text_of(b, "type"), "tool_result");
+        if (b->type != LR_JSON_OBJECT)
+            return lr_want_at(in->err, &at, NULL, "an object");
+        bool result = is_result(b);
         enum lr_role role = result ? LR_ROLE_TOOL : LR_ROLE_USER;
         struct lr_msg *last = m ? m : in->r->msgs_last;
         bool goes_on = m ? m->role == role : result && last && last->role == role;
         m = goes_on ? last : lr_msg_add(in->a, in->r, role);
         LR_FAIL_IF(!m, LR_ENOMEM);
         *first = *first ? *first : m;
-        LR_TRY(parse_block(in, b, &at, IN_MESSAGE, &m->parts));
+        LR_TRY(parse_block(in, b, &at, &m->parts));
     }
     return 0;
 }
@@ -197,8 +190,6 @@ static int parse_message(const struct lr_in *in, const struct lr_json *v, const 
 {
     static const char *const known[] = {"role", "content", NULL};
     struct lr_str role = {NULL, 0};
-    if (!lr_json_is(v, LR_JSON_OBJECT))
-        return lr_want_at(in->err, at, NULL, "an object");
     LR_TRY(lr_need_str(in, v, at, "role", &role));
     const struct lr_json *content = lr_json_get(v, "content");
     struct lr_msg *m = NULL;
@@ -210,37 +201,22 @@ static int parse_message(const struct lr_in *in, const struct lr_json *v, const 
             return lr_want_at(in->err, at, "role", "\"user\", \"assistant\" or \"system\"");
         m = lr_msg_add(in->a, in->r, assistant ? LR_ROLE_ASSISTANT : LR_ROLE_SYSTEM);
         LR_FAIL_IF(!m, LR_ENOMEM);
-        LR_TRY(parse_content(in, content, at, IN_MESSAGE, &m->parts));
+        LR_TRY(lr_take_content(in, content, at, "content", parse_block, &m->parts));
     }
     return lr_take_extras(in, v, known, &m->extra);
-}
-
-static int parse_system(const struct lr_in *in, const struct lr_json *v)
-{
-    struct lr_msg *m = lr_msg_add(in->a, in->r, LR_ROLE_SYSTEM);
-    LR_FAIL_IF(!m, LR_ENOMEM);
-    if (v->type == LR_JSON_STRING)
-        return lr_text_add(in->a, &m->parts, LR_PART_TEXT, v->text);
-    if (v->type != LR_JSON_ARRAY)
-        return lr_want(in->err, "system", "a string or an array of blocks");
-    struct lr_at at = {NULL, "system", 0};
-    for (const struct lr_json *b = v->child; b; b = b->next, at.index++)
-        LR_TRY(parse_block(in, b, &at, IN_RESULT, &m->parts));
-    return 0;
 }
 
 static int parse_messages(const struct lr_in *in)
 {
     const struct lr_json *system = lr_json_get(in->r->root, "system");
     const struct lr_json *list = lr_json_get(in->r->root, "messages");
-    if (lr_given(system))
-        LR_TRY(parse_system(in, system));
-    if (!lr_json_is(list, LR_JSON_ARRAY))
-        return lr_want(in->err, "messages", "an array");
-    struct lr_at at = {NULL, "messages", 0};
-    for (const struct lr_json *v = list->child; v; v = v->next, at.index++)
-        LR_TRY(parse_message(in, v, &at));
-    return 0;
+    if (lr_given(system)) {
+        struct lr_msg *m = lr_msg_add(in->a, in->r, LR_ROLE_SYSTEM);
+        LR_FAIL_IF(!m, LR_ENOMEM);
+        LR_TRY(lr_take_content(in, system, NULL, "system", parse_plain_block, &m->parts));
+    }
+    return list ? lr_take_list(in, list, "messages", parse_message)
+                : lr_want(in->err, "messages", "an array");
 }
 
 /* ---- members -------------------------------------------------------------------------------- */
@@ -262,8 +238,6 @@ static int parse_tool(const struct lr_in *in, const struct lr_json *v, const str
 {
     static const char *const known[] = {"type",         "name",   "description",
                                         "input_schema", "strict", NULL};
-    if (!lr_json_is(v, LR_JSON_OBJECT))
-        return lr_want_at(in->err, at, NULL, "an object");
     struct lr_str type = LR_STR("custom");
     LR_TRY(lr_take_str(in, v, at, "type", &type));
     bool custom = lr_str_is(type, "custom");
@@ -285,12 +259,7 @@ static int parse_tool(const struct lr_in *in, const struct lr_json *v, const str
 
 static int parse_tools(const struct lr_in *in, const struct lr_json *v)
 {
-    if (!lr_json_is(v, LR_JSON_ARRAY))
-        return lr_want(in->err, "tools", "an array");
-    struct lr_at at = {NULL, "tools", 0};
-    for (const struct lr_json *t = v->child; t; t = t->next, at.index++)
-        LR_TRY(parse_tool(in, t, &at));
-    return 0;
+    return lr_take_list(in, v, "tools", parse_tool);
 }
 
 static int parse_tool_choice(const struct lr_in *in, const struct lr_json *v)
@@ -485,9 +454,8 @@ void lr_messages_error(int status, struct lr_str code, struct lr_str message,
     if (code.n) /* ours, beside Anthropic's members: clients branch on `type` */
         lr_put_str(&w, "code", code);
     lr_jw_end(&w);
-    if (request_id && *request_id) {
+    if (request_id && *request_id)
         lr_put_str(&w, "request_id", lr_strz(request_id));
-    }
     lr_jw_end(&w);
 }
 

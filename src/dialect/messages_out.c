@@ -475,9 +475,8 @@ static int put_citations(struct lr_jw *w, struct lr_str log)
         if (rc)
             break;
     }
-    if (!rc && n && !(rc = lr_merge_write(&m, &list))) {
+    if (!rc && n && !(rc = lr_merge_write(&m, &list)))
         lr_put_raw(w, "citations", lr_buf_str(&list));
-    }
     lr_merge_close(&m);
     lr_buf_free(&list);
     return rc;

@@ -123,9 +123,8 @@ static int write_result(struct wr *c, const struct lr_part *p)
                 LR_TRY(write_part(c, q));
         lr_jw_end(&c->w);
     }
-    if (p->is_error) {
+    if (p->is_error)
         lr_put_bool(&c->w, "is_error", true);
-    }
     LR_TRY(write_extras(c, p->extra, "tool_result"));
     lr_jw_end(&c->w);
     return 0;
@@ -245,9 +244,8 @@ static int write_tools(struct wr *c)
             lr_put_str(&c->w, "description", t->description);
         lr_put_raw(&c->w, "input_schema",
                    t->schema ? t->schema->raw : LR_STR("{\"type\":\"object\",\"properties\":{}}"));
-        if (lr_json_is(t->strict, LR_JSON_TRUE)) {
+        if (lr_json_is(t->strict, LR_JSON_TRUE))
             lr_put_bool(&c->w, "strict", true);
-        }
         for (const struct lr_extra *x = t->extra; x; x = x->next)
             if (!lr_str_is(x->v->key, "cache_control"))
                 return refuse(c, "this member", "tools[%u].%.*s", i, LR_FMT(x->v->key));
@@ -263,17 +261,14 @@ static int write_choice(struct wr *c)
     static const char *const names[] = {"auto", "auto", "none", "any", "tool"};
     const struct lr_request *r = c->r;
     bool serial = r->parallel_off || lr_json_is(r->parallel_tools, LR_JSON_FALSE);
-    if (r->tool_choice == LR_TOOL_CHOICE_OTHER)
-        return refuse(c, "this choice", "tool_choice");
     if (r->tool_choice == LR_TOOL_CHOICE_ABSENT && !(serial && r->tools))
         return 0;
     lr_jw_key(&c->w, "tool_choice");
     lr_put_type(&c->w, names[r->tool_choice]);
     if (r->tool_choice == LR_TOOL_CHOICE_NAMED)
         lr_put_str(&c->w, "name", r->tool_choice_name);
-    if (serial && r->tool_choice != LR_TOOL_CHOICE_NONE) {
+    if (serial && r->tool_choice != LR_TOOL_CHOICE_NONE)
         lr_put_bool(&c->w, "disable_parallel_tool_use", true);
-    }
     lr_jw_end(&c->w);
     return 0;
 }
@@ -306,7 +301,7 @@ static int write_output(struct wr *c)
 {
     static const char *const efforts[] = {"low", "medium", "high", "xhigh", "max", NULL};
     const struct lr_request *r = c->r;
-    if (r->format == LR_FORMAT_JSON || r->format == LR_FORMAT_OTHER)
+    if (r->format == LR_FORMAT_JSON)
         return refuse(c, "this format", "response_format");
     if (r->effort.n && !lr_listed(r->effort, efforts))
         return refuse(c, "this effort", "reasoning_effort");
@@ -367,9 +362,8 @@ static int write_all(struct wr *c, struct lr_str model, uint64_t default_max_tok
     LR_TRY(write_choice(c));
     LR_TRY(write_numbers(c));
     LR_TRY(write_quiet(c));
-    if (r->stream) {
+    if (r->stream)
         lr_put_bool(&c->w, "stream", true);
-    }
     lr_jw_end(&c->w);
     return c->w.b->rc;
 }

@@ -105,7 +105,8 @@ const char *lr_tool_choice_word(enum lr_tool_choice c)
     return (unsigned)c < LR_COUNT(choices) ? choices[c] : NULL;
 }
 
-int lr_take_tool_choice(const struct lr_in *in, const struct lr_json *v)
+int lr_take_tool_choice(const struct lr_in *in, const struct lr_json *v,
+                        const struct lr_json *holder)
 {
     struct lr_request *r = in->r;
     if (v->type != LR_JSON_STRING && v->type != LR_JSON_OBJECT)
@@ -115,6 +116,9 @@ int lr_take_tool_choice(const struct lr_in *in, const struct lr_json *v)
     for (size_t i = 0; i < LR_COUNT(choices); i++)
         if (choices[i] && lr_str_is(v->text, choices[i]))
             r->tool_choice = (enum lr_tool_choice)i;
+    if (v->n == 2 && lr_str_is(lr_text_of(v, "type"), "function") &&
+        lr_json_text(lr_json_get(holder, "name"), &r->tool_choice_name))
+        r->tool_choice = LR_TOOL_CHOICE_NAMED;
     return 0;
 }
 
@@ -206,8 +210,7 @@ void lr_error_openai(int status, struct lr_str code, struct lr_str message, cons
     lr_put_null(&w, "param");
     lr_put_str(&w, "code", code);
     lr_jw_end(&w);
-    if (request_id && *request_id) {
+    if (request_id && *request_id)
         lr_put_str(&w, "request_id", lr_strz(request_id));
-    }
     lr_jw_end(&w);
 }

@@ -155,6 +155,35 @@ int lr_take_extras(const struct lr_in *in, const struct lr_json *o, const char *
     return 0;
 }
 
+int lr_take_list(const struct lr_in *in, const struct lr_json *v, const char *name, lr_take_fn one)
+{
+    if (v->type != LR_JSON_ARRAY)
+        return lr_want(in->err, name, "an array");
+    struct lr_at at = {NULL, name, 0};
+    for (const struct lr_json *e = v->child; e; e = e->next, at.index++) {
+        if (e->type != LR_JSON_OBJECT)
+            return lr_want_at(in->err, &at, NULL, "an object");
+        LR_TRY(one(in, e, &at));
+    }
+    return 0;
+}
+
+int lr_take_content(const struct lr_in *in, const struct lr_json *v, const struct lr_at *up,
+                    const char *name, lr_part_fn one, struct lr_part **parts)
+{
+    if (lr_json_is(v, LR_JSON_STRING))
+        return lr_text_add(in->a, parts, LR_PART_TEXT, v->text);
+    if (!lr_json_is(v, LR_JSON_ARRAY))
+        return lr_want_at(in->err, up, name, "a string or an array of parts");
+    struct lr_at at = {up, name, 0};
+    for (const struct lr_json *e = v->child; e; e = e->next, at.index++) {
+        if (e->type != LR_JSON_OBJECT)
+            return lr_want_at(in->err, &at, NULL, "an object");
+        LR_TRY(one(in, e, &at, parts));
+    }
+    return 0;
+}
+
 void lr_bypass(const struct lr_in *in, const char *why)
 {
     if (!in->r->bypass)
@@ -322,6 +351,21 @@ int lr_request_forward(struct lr_arena *a, const struct lr_request *r, struct lr
     return n ? lr_json_splice(r->body, edits, n, out) : lr_buf_adds(out, r->body);
 }
 
+/* What no dialect has a counterpart for. */
+static int refuse(const struct lr_request *r, enum lr_dialect_id to, struct lr_err *err)
+{
+    const char *where = NULL, *what = r->bypass;
+    if (r->bypass)
+        where = "body";
+    else if (r->tool_choice == LR_TOOL_CHOICE_OTHER)
+        where = "tool_choice", what = "this choice";
+    else if (r->format == LR_FORMAT_OTHER)
+        where = "response_format", what = "this format";
+    return where ? lr_err_set(err, LR_EUNSUPPORTED, where, "%s has no counterpart in %s", what,
+                              lr_dialect_name(to))
+                 : 0;
+}
+
 int lr_request_write(const struct lr_request *r, enum lr_dialect_id to, struct lr_str model,
                      uint64_t default_max_tokens, struct lr_buf *out, struct lr_buf *dropped,
                      struct lr_err *err)
@@ -334,9 +378,7 @@ int lr_request_write(const struct lr_request *r, enum lr_dialect_id to, struct l
         lr_write_same(r, model, out);
         return out->rc;
     }
-    if (r->bypass)
-        return lr_err_set(err, LR_EUNSUPPORTED, "body", "%s has no counterpart in %s", r->bypass,
-                          lr_dialect_name(to));
+    LR_TRY(refuse(r, to, err));
     LR_TRY(ops->write(r, model, default_max_tokens, out, dropped, err));
     return out->rc;
 }

@@ -94,8 +94,6 @@ static int parse_file(const struct lr_in *in, const struct lr_json *v, const str
 static int parse_part(const struct lr_in *in, const struct lr_json *v, const struct lr_at *at,
                       struct lr_part **parts)
 {
-    if (v->type != LR_JSON_OBJECT)
-        return lr_want_at(in->err, at, NULL, "an object");
     struct lr_str type = {NULL, 0};
     LR_TRY(lr_need_str(in, v, at, "type", &type));
     if (lr_str_is(type, "input_text") || lr_str_is(type, "output_text") || lr_str_is(type, "text"))
@@ -107,21 +105,6 @@ static int parse_part(const struct lr_in *in, const struct lr_json *v, const str
     if (lr_str_is(type, "input_file"))
         return parse_file(in, v, at, parts);
     return lr_other_add(in->a, parts, v);
-}
-
-static int parse_content(const struct lr_in *in, const struct lr_json *v, const struct lr_at *item,
-                         const char *name, struct lr_part **parts)
-{
-    if (lr_json_is(v, LR_JSON_STRING))
-        return lr_text_add(in->a, parts, LR_PART_TEXT, v->text);
-    if (!lr_json_is(v, LR_JSON_ARRAY))
-        return lr_want_at(in->err, item, name, "a string or an array of parts");
-    long i = 0;
-    for (const struct lr_json *c = v->child; c; c = c->next) {
-        struct lr_at at = {item, name, i++};
-        LR_TRY(parse_part(in, c, &at, parts));
-    }
-    return 0;
 }
 
 /* ---- items ----------------------------------------------------------------------------------- */
@@ -170,7 +153,7 @@ static int parse_message(struct turn *turn, const struct lr_json *v, const struc
         turn->stage = S_NONE;
         LR_FAIL_IF(!(m = lr_msg_add(in->a, in->r, roles[i].role)), LR_ENOMEM);
     }
-    LR_TRY(parse_content(in, lr_json_get(v, "content"), at, "content", &m->parts));
+    LR_TRY(lr_take_content(in, lr_json_get(v, "content"), at, "content", parse_part, &m->parts));
     return lr_take_extras(in, v, known, &m->extra);
 }
 
@@ -201,7 +184,7 @@ static int parse_result(struct turn *turn, const struct lr_json *v, const struct
     struct lr_part *p = m ? lr_part_add(in->a, &m->parts, LR_PART_TOOL_RESULT) : NULL;
     LR_FAIL_IF(!p, LR_ENOMEM);
     LR_TRY(lr_need_str(in, v, at, "call_id", &p->id));
-    LR_TRY(parse_content(in, lr_json_get(v, "output"), at, "output", &p->parts));
+    LR_TRY(lr_take_content(in, lr_json_get(v, "output"), at, "output", parse_part, &p->parts));
     return lr_take_extras(in, v, known, &p->extra);
 }
 
@@ -279,7 +262,7 @@ static int parse_input(const struct lr_in *in)
     if (lr_json_is(input, LR_JSON_STRING)) {
         struct lr_msg *m = lr_msg_add(in->a, in->r, LR_ROLE_USER);
         LR_FAIL_IF(!m, LR_ENOMEM);
-        return parse_content(in, input, NULL, "input", &m->parts);
+        return lr_take_content(in, input, NULL, "input", parse_part, &m->parts);
     }
     if (!lr_given(input) && in->r->bypass)
         return 0;
@@ -303,8 +286,6 @@ static int parse_tool(const struct lr_in *in, const struct lr_json *v, const str
     static const char *const at_client[] = {"custom",      "local_shell", "computer_use_preview",
                                             "apply_patch", "computer",    "namespace",
                                             NULL};
-    if (v->type != LR_JSON_OBJECT)
-        return lr_want_at(in->err, at, NULL, "an object");
     struct lr_str type = {NULL, 0};
     LR_TRY(lr_need_str(in, v, at, "type", &type));
     struct lr_tool *t = lr_tool_add(in->a, in->r);
@@ -322,27 +303,12 @@ static int parse_tool(const struct lr_in *in, const struct lr_json *v, const str
 
 static int parse_tools(const struct lr_in *in, const struct lr_json *v)
 {
-    if (v->type != LR_JSON_ARRAY)
-        return lr_want(in->err, "tools", "an array");
-    long i = 0;
-    for (const struct lr_json *t = v->child; t; t = t->next) {
-        struct lr_at at = {NULL, "tools", i++};
-        LR_TRY(parse_tool(in, t, &at));
-    }
-    return 0;
+    return lr_take_list(in, v, "tools", parse_tool);
 }
 
 static int parse_choice(const struct lr_in *in, const struct lr_json *v)
 {
-    struct lr_request *r = in->r;
-    LR_TRY(lr_take_tool_choice(in, v));
-    struct lr_str name = {NULL, 0};
-    if (v->n == 2 && lr_str_is(lr_text_of(v, "type"), "function") &&
-        lr_json_text(lr_json_get(v, "name"), &name)) {
-        r->tool_choice = LR_TOOL_CHOICE_NAMED;
-        r->tool_choice_name = name;
-    }
-    return 0;
+    return lr_take_tool_choice(in, v, v);
 }
 
 static int parse_format(const struct lr_in *in, const struct lr_json *f)

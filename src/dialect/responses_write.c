@@ -199,12 +199,10 @@ static int write_tool(struct to *t, const struct lr_tool *k)
     return 0;
 }
 
-static int write_choice(struct to *t)
+static void write_choice(struct to *t)
 {
     const struct lr_request *r = t->r;
     const char *word = lr_tool_choice_word(r->tool_choice);
-    if (r->tool_choice == LR_TOOL_CHOICE_OTHER)
-        return refuse(t, "tool_choice", "this choice");
     if (word)
         lr_put_str(&t->w, "tool_choice", lr_strz(word));
     if (r->tool_choice == LR_TOOL_CHOICE_NAMED) {
@@ -213,7 +211,6 @@ static int write_choice(struct to *t)
         lr_put_str(&t->w, "name", r->tool_choice_name);
         lr_jw_end(&t->w);
     }
-    return 0;
 }
 
 static int write_tools(struct to *t)
@@ -225,20 +222,17 @@ static int write_tools(struct to *t)
             LR_TRY(write_tool(t, k));
         lr_jw_end(&t->w);
     }
-    LR_TRY(write_choice(t));
-    if (r->parallel_tools || r->parallel_off) {
+    write_choice(t);
+    if (r->parallel_tools || r->parallel_off)
         lr_put_bool(&t->w, "parallel_tool_calls", !r->parallel_off);
-    }
     return 0;
 }
 
-static int write_format(struct to *t)
+static void write_format(struct to *t)
 {
     const struct lr_request *r = t->r;
     if (r->format == LR_FORMAT_ABSENT)
-        return 0;
-    if (r->format == LR_FORMAT_OTHER)
-        return refuse(t, "response_format", "this format");
+        return;
     lr_put_obj(&t->w, "text");
     lr_jw_key(&t->w, "format");
     lr_put_type(&t->w, lr_format_word(r->format));
@@ -246,15 +240,13 @@ static int write_format(struct to *t)
         lr_put_schema(&t->w, r);
     lr_jw_end(&t->w);
     lr_jw_end(&t->w);
-    return 0;
 }
 
-static int write_settings(struct to *t)
+static void write_settings(struct to *t)
 {
     const struct lr_request *r = t->r;
-    if (r->max_tokens) {
+    if (r->max_tokens)
         lr_put_u64(&t->w, "max_output_tokens", r->max_tokens);
-    }
     lr_put_node(&t->w, "temperature", r->temperature);
     lr_put_node(&t->w, "top_p", r->top_p);
     if (lr_json_is(r->logprobs, LR_JSON_TRUE)) {
@@ -266,7 +258,7 @@ static int write_settings(struct to *t)
         lr_put_str(&t->w, "effort", r->effort);
         lr_jw_end(&t->w);
     }
-    return write_format(t);
+    write_format(t);
 }
 
 static int write_quiet(struct to *t)
@@ -297,10 +289,9 @@ int lr_responses_write(const struct lr_request *r, struct lr_str model, uint64_t
     t.msg = -1;
     lr_jw_end(&t.w);
     LR_TRY(write_tools(&t));
-    LR_TRY(write_settings(&t));
-    if (r->stream) {
+    write_settings(&t);
+    if (r->stream)
         lr_put_bool(&t.w, "stream", true);
-    }
     LR_TRY(write_quiet(&t));
     lr_jw_end(&t.w);
     return 0;
