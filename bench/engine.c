@@ -7,12 +7,14 @@
  * A run is a fresh sequence: the prompt is fed (prefill_tps: tokens over the time until its last
  * logits), then tokens one by one, each the best of the last logits (decode_tps). Reported are the
  * medians of the runs, after one that is not counted; context is the rows at the end. The machine should
- * be otherwise idle: on a shared one, interleave with what is compared and take medians.
+ * be otherwise idle: on a shared one, interleave with what is compared and take medians, or, with one
+ * thread, look at decode_cpu_ms: processor time of a decoded token, all threads together.
  */
 #include "engine/engine.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #define RUNS_MAX 99
 
@@ -77,9 +79,17 @@ static uint32_t best(const float *x, uint32_t n)
     return top;
 }
 
-/* One run; speeds in tokens a second. */
+static double cpu_seconds(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
+}
+
+/* One run; speeds in tokens a second, and processor milliseconds of a decoded token. */
 static int run_once(struct lr_engine *e, const struct conf *c, const uint32_t *tokens, float *logits,
-                    double speed[2], struct lr_err *err)
+                    double speed[3], struct lr_err *err)
 {
     struct lr_engine_seq *s;
     uint32_t vocab = lr_engine_model_shape(lr_engine_model(e))->n_vocab;
@@ -87,6 +97,7 @@ static int run_once(struct lr_engine *e, const struct conf *c, const uint32_t *t
     uint64_t start = lr_clock_mono_ns();
     int rc = lr_engine_feed(s, tokens, c->prompt, logits, NULL, err);
     uint64_t mid = lr_clock_mono_ns();
+    double cpu = cpu_seconds();
     for (uint64_t i = 0; !rc && i < c->predict; i++) {
         uint32_t next = best(logits, vocab);
         rc = lr_engine_feed(s, &next, 1, logits, NULL, err);
@@ -94,13 +105,14 @@ static int run_once(struct lr_engine *e, const struct conf *c, const uint32_t *t
     uint64_t end = lr_clock_mono_ns();
     speed[0] = (double)c->prompt * 1e9 / (double)(mid - start);
     speed[1] = c->predict ? (double)c->predict * 1e9 / (double)(end - mid) : 0;
+    speed[2] = c->predict ? (cpu_seconds() - cpu) * 1e3 / (double)c->predict : 0;
     lr_engine_seq_close(s);
     return rc;
 }
 
 static int measure(struct lr_engine *e, const struct conf *c, struct lr_err *err)
 {
-    double prefill[RUNS_MAX], decode[RUNS_MAX], speed[2] = {0};
+    double prefill[RUNS_MAX], decode[RUNS_MAX], cpu[RUNS_MAX], speed[3] = {0};
     uint32_t vocab = lr_engine_model_shape(lr_engine_model(e))->n_vocab;
     uint32_t *tokens = lr_calloc(c->prompt, sizeof *tokens);
     float *logits = lr_calloc(vocab, sizeof *logits);
@@ -114,14 +126,15 @@ static int measure(struct lr_engine *e, const struct conf *c, struct lr_err *err
         if (i) {
             prefill[i - 1] = speed[0];
             decode[i - 1] = speed[1];
+            cpu[i - 1] = speed[2];
         }
     }
     if (!rc)
         printf("{\"model\":\"%s\",\"threads\":%llu,\"context\":%llu,\"prefill_tps\":%.1f,"
-               "\"decode_tps\":%.1f}\n",
+               "\"decode_tps\":%.1f,\"decode_cpu_ms\":%.2f}\n",
                c->model, (unsigned long long)c->threads,
                (unsigned long long)(c->prompt + c->predict), median(prefill, c->runs),
-               median(decode, c->runs));
+               median(decode, c->runs), median(cpu, c->runs));
     lr_free(tokens);
     lr_free(logits);
     return rc;

@@ -14,9 +14,10 @@
  * and weights stay as they lie in the file. The price is the tree at the end of a block: some 3
  * instructions per sum against 64 steps of a block, 5 %.
  *
- * Where the weights come from. Up to TOKENS_FUSED tokens: decoded in registers, step by step (the
- * quantised ones from codes, which unpack puts in the first-level cache). More: a band of 32 rows
- * is decoded to floats in the scratch (128 KiB, second-level cache), all tokens run over it.
+ * Where the weights come from. Up to TOKENS_FUSED tokens: decoded in registers, step by step, the
+ * quantised ones straight from memory where the variant has a fetch (fetch_avx512.h), elsewhere
+ * from codes, which unpack puts in the first-level cache. More: a band of 32 rows is decoded to
+ * floats in the scratch (128 KiB, second-level cache), all tokens run over it.
  *
  *   for each block of k        x's block, up to 256 x 4 KiB, stays in the second-level cache
  *     for each band of rows    decode
@@ -25,7 +26,9 @@
  *
  * Measured (bench_kern, one core of a Zen 5 server, gcc 12): tiles of floats 220 GFLOP/s whatever
  * the type of the weights (AVX2: 105; OpenBLAS 0.3.21 on the same core: 122); two cores 440. One
- * token reads Q8_0 at 20, Q5_0 at 12, Q4_K at 10 GB/s a core, F32 at what memory gives (23 to 30).
+ * token reads, a core, from memory: F32 and Q8_0 at what memory gives (33 GB/s), Q4_0 at 23, Q5_0
+ * at 19, Q4_K at 16 GB/s; from codes these were 15.6 (Q8_0), 8.6, 9.5 and 9.4. Half of the gain is
+ * asking for weights AHEAD of their use: at 2 KiB instead of 8 Q8_0 runs at 26 GB/s, without at 10.
  *
  * Dropped: tiles of integers. Weights interleaved by 16 rows and activations of eight bits reached
  * 680 GFLOP/s with VNNI, but such activations carry a relative error of 1/250 into every product,
@@ -42,7 +45,28 @@
 #endif
 #define BAND ((size_t)32)
 
-enum source { FROM_F32, FROM_F16, FROM_BF16, FROM_CODES, FROM_OFFSET_CODES, FROM_CODES_BY_16 };
+#ifdef HAS_FETCH
+#include "kern/fetch_avx512.h"
+#endif
+
+/* The last nine: rows of that type as they lie, where there is a fetch. */
+enum source {
+    FROM_F32,
+    FROM_F16,
+    FROM_BF16,
+    FROM_CODES,
+    FROM_OFFSET_CODES,
+    FROM_CODES_BY_16,
+    FROM_Q8_0,
+    FROM_Q4_0,
+    FROM_Q4_1,
+    FROM_Q5_0,
+    FROM_Q5_1,
+    FROM_Q4_K,
+    FROM_Q5_K,
+    FROM_Q6_K,
+    FROM_I4R,
+};
 
 INLINE v16 fetch(enum source from, const void *row, size_t i)
 {
@@ -79,6 +103,11 @@ INLINE v16 fetch_n(enum source from, const void *row, size_t i, size_t n)
     return from == FROM_F16 ? v_f16(t) : v_bf16(t);
 }
 
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Where a tile reads and writes. */
 struct span {
     const char *w;
@@ -108,6 +137,17 @@ INLINE void put_sums(int rows, int tokens, v16 sum[ROWS][TOKENS], const struct s
         {
             float one = v_sum(sum[r][t]);
             out[r] = s->add ? out[r] + one : one;
+        }
+    }
+}
+
+INLINE void zero_sums(int rows, int tokens, v16 sum[ROWS][TOKENS])
+{
+    UNROLLED(r, rows)
+    {
+        UNROLLED(t, tokens)
+        {
+            sum[r][t] = v_zero();
         }
     }
 }
@@ -144,16 +184,96 @@ INLINE void tile_step(enum source from, int rows, int tokens, const struct span 
     }
 }
 
-INLINE void tile(enum source from, int rows, int tokens, const struct span *s)
+#ifdef HAS_FETCH
+INLINE enum lr_kern_type type_of(enum source from)
 {
-    v16 sum[ROWS][TOKENS];
-    UNROLLED(r, rows)
+    return (enum lr_kern_type)(from - FROM_Q8_0 + LR_KERN_Q8_0);
+}
+
+/* n registers of weights with the tokens' elements from i on. */
+INLINE void add_products(int n, const v16 *w, int tokens, const struct span *s, size_t i,
+                         v16 sum[TOKENS])
+{
+    UNROLLED(h, n)
     {
         UNROLLED(t, tokens)
         {
-            sum[r][t] = v_zero();
+            v16 x = v_load(s->x + (size_t)t * s->x_stride + i + 16 * (size_t)h);
+            sum[t] = v_fma(w[h], x, sum[t]);
         }
     }
+}
+
+/* Blocks of 32 at p: elements i .. i + 31. */
+INLINE void step_32(enum source from, int rows, int tokens, const struct span *s, const uint8_t *p,
+                    size_t i, v16 sum[ROWS][TOKENS])
+{
+    UNROLLED(r, rows)
+    {
+        v16 w[2];
+        const size_t over = (size_t)r * s->w_stride;
+        fetch_32(type_of(from), (const uint8_t *)s->w + over, p + over, w);
+        add_products(2, w, tokens, s, i, sum[r]);
+    }
+}
+
+/* Blocks of 256 at p. */
+INLINE void step_256(enum source from, int rows, int tokens, const struct span *s, const uint8_t *p,
+                     size_t i, v16 sum[ROWS][TOKENS])
+{
+    float scale[ROWS][16];
+    UNROLLED(r, rows)
+    {
+        k_scales(type_of(from), p + (size_t)r * s->w_stride, scale[r]);
+    }
+    UNROLLED(c, 4)
+    {
+        UNROLLED(r, rows)
+        {
+            v16 w[4];
+            fetch_64(type_of(from), p + (size_t)r * s->w_stride, scale[r], 64 * (size_t)c, w);
+            add_products(4, w, tokens, s, i + 64 * (size_t)c, sum[r]);
+        }
+    }
+}
+
+/* Bytes that are read in the time that memory takes to answer: so far ahead weights are asked for. */
+#define AHEAD 8192
+
+/* Rows from end to end; for each byte read the one AHEAD is asked for, whoever's it is (asking is
+ * not reading: nothing happens where there is no memory). */
+INLINE void row_tile(enum source from, int rows, int tokens, struct span s)
+{
+    const size_t per = per_of(type_of(from)), bytes = bytes_of(type_of(from)), k = s.k;
+    const uint8_t *p = (const uint8_t *)s.w + (from == FROM_I4R ? 4 : 0);
+    const char *next = s.w + AHEAD;
+    for (size_t i = 0; i < k; s.add = true) {
+        v16 sum[ROWS][TOKENS];
+        zero_sums(rows, tokens, sum);
+        for (size_t end = min_size(k, i + LR_KERN_BLOCK); i < end; i += per, p += bytes) {
+            for (size_t b = 0; b < (size_t)rows * bytes; b += 64)
+                __builtin_prefetch(next + b);
+            next += (size_t)rows * bytes;
+            if (per == 32)
+                step_32(from, rows, tokens, &s, p, i, sum);
+            else
+                step_256(from, rows, tokens, &s, p, i, sum);
+        }
+        put_sums(rows, tokens, sum, &s);
+    }
+}
+#endif
+
+INLINE void tile(enum source from, int rows, int tokens, const struct span *s)
+{
+    v16 sum[ROWS][TOKENS];
+#ifdef HAS_FETCH
+    if (from >= FROM_Q8_0) {
+        row_tile(from, rows, tokens, *s);
+        return;
+    }
+#endif
+    zero_sums(rows, tokens, sum);
     size_t i = 0, step = from >= FROM_CODES ? 32 : 16;
     for (; i + step <= s->k; i += step)
         tile_step(from, rows, tokens, s, i, sum);
@@ -186,20 +306,30 @@ INLINE void tile(enum source from, int rows, int tokens, const struct span *s)
 typedef void (*tile_fn)(size_t rows, struct span s);
 
 #define TILES2(from) TILE_FN(tile_##from##_1, from, 1) TILE_FN(tile_##from##_2, from, 2)
-TILES2(FROM_F32)
-TILES2(FROM_F16)
-TILES2(FROM_BF16)
-TILES2(FROM_CODES)
-TILES2(FROM_OFFSET_CODES)
-TILES2(FROM_CODES_BY_16)
 #if TOKENS_FUSED == 4
-#define TILES4(from) TILE_FN(tile_##from##_3, from, 3) TILE_FN(tile_##from##_4, from, 4)
-TILES4(FROM_F32)
-TILES4(FROM_F16)
-TILES4(FROM_BF16)
-TILES4(FROM_CODES)
-TILES4(FROM_OFFSET_CODES)
-TILES4(FROM_CODES_BY_16)
+#define TILES(from) TILES2(from) TILE_FN(tile_##from##_3, from, 3) TILE_FN(tile_##from##_4, from, 4)
+#else
+#define TILES(from) TILES2(from)
+#endif
+TILES(FROM_F32)
+TILES(FROM_F16)
+TILES(FROM_BF16)
+#ifdef HAS_FETCH
+TILES(FROM_Q8_0)
+TILES(FROM_Q4_0)
+TILES(FROM_Q4_1)
+TILES(FROM_Q5_0)
+TILES(FROM_Q5_1)
+TILES(FROM_Q4_K)
+TILES(FROM_Q5_K)
+TILES(FROM_Q6_K)
+TILES(FROM_I4R)
+#else
+TILES(FROM_CODES)
+TILES(FROM_OFFSET_CODES)
+TILES(FROM_CODES_BY_16)
+#endif
+#if TOKENS_FUSED == 4
 TILE_FN(tile_FROM_F32_5, FROM_F32, 5)
 TILE_FN(tile_FROM_F32_6, FROM_F32, 6)
 #define FUSED(from)                                                                                \
@@ -216,12 +346,16 @@ static const tile_fn f32_tiles[TOKENS] = {tile_FROM_F32_1, tile_FROM_F32_2, tile
 static const tile_fn f32_tiles[TOKENS] = FUSED(FROM_F32);
 #endif
 static const tile_fn fused_tiles[][TOKENS_FUSED] = {
-    [FROM_F32] = FUSED(FROM_F32),
-    [FROM_F16] = FUSED(FROM_F16),
-    [FROM_BF16] = FUSED(FROM_BF16),
+    [FROM_F32] = FUSED(FROM_F32),   [FROM_F16] = FUSED(FROM_F16),   [FROM_BF16] = FUSED(FROM_BF16),
+#ifdef HAS_FETCH
+    [FROM_Q8_0] = FUSED(FROM_Q8_0), [FROM_Q4_0] = FUSED(FROM_Q4_0), [FROM_Q4_1] = FUSED(FROM_Q4_1),
+    [FROM_Q5_0] = FUSED(FROM_Q5_0), [FROM_Q5_1] = FUSED(FROM_Q5_1), [FROM_Q4_K] = FUSED(FROM_Q4_K),
+    [FROM_Q5_K] = FUSED(FROM_Q5_K), [FROM_Q6_K] = FUSED(FROM_Q6_K), [FROM_I4R] = FUSED(FROM_I4R),
+#else
     [FROM_CODES] = FUSED(FROM_CODES),
     [FROM_OFFSET_CODES] = FUSED(FROM_OFFSET_CODES),
     [FROM_CODES_BY_16] = FUSED(FROM_CODES_BY_16),
+#endif
 };
 
 static enum source source_of(enum lr_kern_type type)
@@ -231,11 +365,6 @@ static enum source source_of(enum lr_kern_type type)
     if (type == LR_KERN_Q6_K)
         return FROM_CODES_BY_16;
     return has_offset(type) ? FROM_OFFSET_CODES : FROM_CODES;
-}
-
-static size_t min_size(size_t a, size_t b)
-{
-    return a < b ? a : b;
 }
 
 INLINE void decode_codes(enum source from, float *dst, const struct codes *c, size_t n)
@@ -270,7 +399,7 @@ static void decode_part(enum lr_kern_type type, float *dst, const void *row, siz
         unpack(type, &c, row, at, n);
         decode_codes(FROM_OFFSET_CODES, dst, &c, n);
         break;
-    case FROM_CODES_BY_16:
+    default: /* by 16 */
         unpack(type, &c, row, at, n);
         decode_codes(FROM_CODES_BY_16, dst, &c, n);
         break;
@@ -324,6 +453,17 @@ static void mul_few(const struct lr_kern_rows *w, size_t k, struct span s, size_
         }
 }
 
+#ifdef HAS_FETCH
+static void mul_codes(const struct lr_kern_rows *w, size_t k, struct span s, size_t n_tok,
+                      void *scratch)
+{
+    (void)scratch;
+    s.w = w->p;
+    s.w_stride = w->stride;
+    s.k = k;
+    fused_tiles[w->type - LR_KERN_Q8_0 + FROM_Q8_0][n_tok - 1](w->n, s);
+}
+#else
 /* Few tokens over quantised rows. A group of rows, up to CODE_BLOCKS blocks of each, goes to codes,
  * again in the order of memory: c[block * group + row]. Unpacking is a burst of reads and the tiles
  * after it read nothing, so the prefetchers would stop in between: each tile first asks for its
@@ -357,6 +497,7 @@ static void mul_codes(const struct lr_kern_rows *w, size_t k, struct span s, siz
         }
     }
 }
+#endif
 
 /* Many tokens: bands of rows as floats, one block of k. */
 static void mul_bands(const struct lr_kern_rows *w, size_t at, struct span s, size_t n_tok,

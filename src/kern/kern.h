@@ -126,11 +126,12 @@ struct lr_kern {
     uint32_t (*hamming)(const void *a, const void *b, size_t n);
 
     /* out[t * out_stride + r] = sum over i < k of value(w[r][i]) * x[t * x_stride + i], r < w->n, t
-     * < n_tok. value() is what decode gives. One token runs at memory speed (types of 4 to 6 bits:
-     * at some 17e9 weights a second and core with AVX-512), tiles at that of the multipliers; tiles
-     * of 16 to 256 tokens are best (x then stays in the second-level cache). scratch:
-     * LR_KERN_SCRATCH bytes, aligned to LR_KERN_ALIGN; contents undefined afterwards; one per
-     * thread. Threads split w or the tokens as they like. */
+     * < n_tok. value() is what decode gives. One token runs at memory speed (with AVX-512: Q8_0 at
+     * some 33e9 weights a second and core, types of 4 to 6 bits at 22e9 to 40e9), tiles at that of
+     * the multipliers; tiles of 16 to 256 tokens are best (x then stays in the second-level cache).
+     * Few tokens ask the cache for some KiB behind the rows too: consecutive calls on consecutive
+     * rows are best. scratch: LR_KERN_SCRATCH bytes, aligned to LR_KERN_ALIGN; contents undefined
+     * afterwards; one per thread. Threads split w or the tokens as they like. */
     void (*mul)(const struct lr_kern_rows *w, size_t k, const float *x, size_t x_stride,
                 size_t n_tok, float *out, size_t out_stride, void *scratch);
     /* The same with activations of eight bits (act_q8), products of integers: for CPUs where decode

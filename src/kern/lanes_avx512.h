@@ -11,6 +11,7 @@ typedef __m512 v16;
 #define ROWS         4 /* 4 x 6 sums, 4 weights and one token: 29 of 32 registers */
 #define TOKENS       6
 #define TOKENS_FUSED 4
+#define HAS_FETCH /* fetch_avx512.h */
 
 #define v_pin(v) ((void)(v))
 
