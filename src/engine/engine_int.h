@@ -98,6 +98,8 @@ struct lr_engine_seq {
     uint64_t held;           /* pages of its tables, in granules */
     uint64_t copies;         /* copy reserve, in granules */
     uint64_t promised;       /* its part of the arena's */
+    uint64_t peak;           /* most granules held at a time */
+    struct lr_engine_host *host; /* its policies, host.c; NULL: none */
     struct lr_engine_seq *next, *prev; /* of the engine */
     bool stepping;           /* in the step under way */
 };
@@ -199,15 +201,34 @@ void lr_engine_attn_weights(const struct attn_job *j, const float *lse, size_t l
 /* ---- tap.c ---- */
 
 struct lr_engine_tap_store; /* copies that a tap needs beyond the layer's buffers */
-int lr_engine_tap_open(struct lr_engine_tap_store **out, const struct lr_engine_work *w);
-void lr_engine_tap_close(struct lr_engine_tap_store *s);
+
+/* One tap on one sequence in a step. */
+struct lr_engine_show {
+    struct lr_engine_tap *tap; /* NULL: none; its kinds and window may change from layer to layer */
+    const struct lr_engine_work *w;
+    struct lr_engine_tap_store *store;
+    struct lr_engine_view view;
+    uint32_t first;      /* the sequence's first token in the step */
+    float **heads;       /* (2, n_head): awin, acol */
+    float *block;        /* (threads, block_floats), then the arrays of heads */
+    size_t block_floats;
+    uint64_t start;
+    bool failed;         /* in begin */
+};
+/* kinds: those of all layers. */
+int lr_engine_tap_open(struct lr_engine_show *x, const struct lr_engine_work *w,
+                       struct lr_engine_tap *tap, unsigned kinds);
+void lr_engine_tap_close(struct lr_engine_show *x);
 /* One token (counted from the feed's first), before RoPE. From compute threads. */
-void lr_engine_tap_pre(struct lr_engine_tap_store *s, const struct lr_engine_shape *h,
+void lr_engine_tap_pre(const struct lr_engine_show *x, const struct lr_engine_shape *h,
                        uint32_t token, const float *q, const float *k);
-/* Computes what was asked for and calls the tap. first: the feed's first token in the step. */
-int lr_engine_tap_show(struct lr_engine *e, const struct lr_engine_work *w,
-                       const struct lr_engine_tap_store *s, uint32_t layer, uint32_t first,
-                       int32_t pos);
+/* A layer, on thread 0: begin, then head for every KV head from any thread, then end, which shows it
+ * and frees. end follows every begin, failed ones with show = false. */
+int lr_engine_tap_begin(struct lr_engine_show *x, const struct lr_engine *e, uint32_t layer,
+                        uint32_t first, int32_t pos);
+void lr_engine_tap_head(const struct lr_engine_show *x, const struct lr_engine *e, unsigned ith,
+                        uint32_t head);
+int lr_engine_tap_end(struct lr_engine_show *x, bool show);
 
 /* ---- engine.c ---- */
 
@@ -230,6 +251,9 @@ struct lr_engine {
     struct arena arena;
     struct scratch s;
     struct lr_engine_seq *seqs;
+    /* Codecs of policy/ as the engine's, made when first asked for. */
+    struct lr_engine_codec codecs[2 * LR_POLICY_PLUGINS_MAX];
+    const struct lr_policy_codec *codecs_from[2 * LR_POLICY_PLUGINS_MAX];
 };
 
 /* Of the buffers that lr_engine_open makes for so many threads (0: 1). */
@@ -239,5 +263,49 @@ static inline struct table *table_of(const struct lr_engine_seq *s, uint32_t lay
 {
     return &s->tables[(size_t)layer * s->e->m->shape.n_kv + head];
 }
+
+/* ---- host*.c: policies on sequences. All take sequences without any. ---- */
+
+/* Before a step: the tap the policies want (NULL: none), kinds of all layers. */
+int lr_engine_host_begin(const struct lr_engine_work *w, struct lr_engine_tap **tap, unsigned *kinds);
+/* Sets the kinds and the window of a host's tap for a layer; other taps stay as they are. */
+void lr_engine_host_layer(struct lr_engine_show *x, uint32_t layer);
+/* A tap could not begin: 0 when it is a host's, whose sequence then failed, else rc. */
+int lr_engine_host_failed(struct lr_engine_show *x, int rc);
+/* After a step: the safepoint. */
+void lr_engine_host_end(struct lr_engine_seq *s);
+/* After a step that was taken back. */
+void lr_engine_host_undone(struct lr_engine_seq *s);
+/* Puts a policy on a sequence without one. */
+int lr_engine_host_open(struct lr_engine_seq *s, const struct lr_engine_policy *p,
+                        struct lr_err *err);
+void lr_engine_host_close(struct lr_engine_seq *s);
+/* Rows a table may have at most, of tokens_max tokens, tokens_prompt (0: not known) of them the prompt. */
+uint32_t lr_engine_host_promise(const struct lr_engine_seq *s, uint32_t tokens_max,
+                                uint32_t tokens_prompt);
+/* The active policy's twin on a fork. */
+int lr_engine_host_fork(struct lr_engine_seq *twin, const struct lr_engine_seq *s);
+uint64_t lr_engine_host_bytes(const struct lr_engine_seq *s);
+/* State as bytes: a section of docs/formats/rows.md; 0 bytes without a policy. */
+size_t lr_engine_host_save_bytes(const struct lr_engine_seq *s);
+int lr_engine_host_save(const struct lr_engine_seq *s, void *buf);
+/* LR_EVERSION: another stack; LR_ECORRUPT. Rows are loaded already. */
+int lr_engine_host_load(struct lr_engine_seq *s, const void *buf, size_t n);
+/* The codec of a stack, of heads like the model's. */
+int lr_engine_host_codec(struct lr_engine *e, const struct lr_policy_codec *c,
+                         const struct lr_engine_codec **out, struct lr_err *err);
+
+/* What is beside rows follows them (host_lane.c); called by rows.c and seq.c. */
+void lr_engine_lanes_keep(struct lr_engine_seq *s, const struct table *t, const uint32_t *idx,
+                          uint32_t n);
+void lr_engine_lanes_cut(struct lr_engine_seq *s, const struct table *t, uint32_t n);
+/* Room first: LR_ENOMEM, nothing changed. */
+int lr_engine_lanes_insert(struct lr_engine_seq *s, const struct table *t, uint32_t at);
+int lr_engine_lanes_permute(struct lr_engine_seq *s, const struct table *t, const uint32_t *order,
+                            float *scratch);
+void lr_engine_host_truncated(struct lr_engine_seq *s, uint32_t len);
+
+/* rows.c: row i becomes what row order[i] was. LR_EOVER, LR_ENOMEM: nothing changed. */
+int lr_engine_rows_permute(struct lr_engine_seq *s, struct table *t, const uint32_t *order);
 
 #endif

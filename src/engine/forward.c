@@ -36,7 +36,7 @@ struct part { /* a sequence's tokens in the matrix */
     const struct lr_engine_work *w;
     uint32_t first; /* token */
     int32_t pos;    /* of it */
-    struct lr_engine_tap_store *store; /* NULL without a tap */
+    struct lr_engine_show show[2]; /* the caller's tap, the policies' */
 };
 
 struct run {
@@ -45,7 +45,8 @@ struct run {
     struct part part[LR_ENGINE_SEQS];
     size_t n_part;
     uint32_t n_tok, n_out; /* tokens, tokens with logits */
-    bool want_lse;         /* some tap reads it */
+    struct lr_engine_show *show[2 * LR_ENGINE_SEQS]; /* of all parts */
+    size_t n_show;         /* 0: nobody reads log-sum-exps */
     uint32_t layer;
     int rc;                /* written by thread 0 between meetings */
 };
@@ -164,8 +165,8 @@ static void store_token(const struct run *r, uint32_t token)
         k->rmsnorm(q + i * d, q + i * d, l->q_norm, d, h->eps);
     for (uint32_t i = 0; l->k_norm && i < h->n_kv; i++)
         k->rmsnorm(key + i * d, key + i * d, l->k_norm, d, h->eps);
-    if (p->store)
-        lr_engine_tap_pre(p->store, h, token - p->first, q, key);
+    for (size_t i = 0; r->n_show && i < LR_COUNT(p->show); i++)
+        lr_engine_tap_pre(&p->show[i], h, token - p->first, q, key);
     k->rope(q, h->n_head, d, h->n_rot, h->interleaved, angles);
     k->rope(key, h->n_kv, d, h->n_rot, h->interleaved, angles);
     for (uint32_t i = 0; i < h->n_kv; i++) {
@@ -237,7 +238,7 @@ static void finish_job(const struct run *r, const struct attn_job *j, uint32_t t
     uint32_t n_head = r->e->m->shape.n_head;
     size_t at = (size_t)token * n_head + (size_t)head * j->group;
     lr_engine_attn_finish(j, s, r->e->s.att + at * j->d, j->q_stride,
-                          r->want_lse ? r->e->s.lse + at : NULL, n_head);
+                          r->n_show ? r->e->s.lse + at : NULL, n_head);
 }
 
 static void attend_whole(const struct run *r, unsigned ith, size_t i)
@@ -336,14 +337,26 @@ static void feed_forward(const struct run *r, unsigned ith, const struct layer *
     }
 }
 
-/* Taps of the layer, on thread 0; the others wait. */
+/* Taps of the layer: products on all threads, the rest on thread 0. */
 static void show_layer(struct run *r, unsigned ith)
 {
-    if (!ith)
-        for (size_t i = 0; !r->rc && i < r->n_part; i++)
-            if (r->part[i].store)
-                r->rc = lr_engine_tap_show(r->e, r->part[i].w, r->part[i].store, r->layer,
-                                           r->part[i].first, r->part[i].pos);
+    uint32_t heads = r->e->m->shape.n_kv;
+    size_t begun = 0; /* thread 0's */
+    for (; !ith && !r->rc && begun < r->n_show; begun++) {
+        struct lr_engine_show *x = r->show[begun];
+        const struct part *p = &r->part[x->w - r->work];
+        lr_engine_host_layer(x, r->layer);
+        int rc = lr_engine_tap_begin(x, r->e, r->layer, p->first, p->pos);
+        r->rc = rc ? lr_engine_host_failed(x, rc) : 0;
+    }
+    lr_engine_team_sync(r->e->team);
+    TAKE(r->e->team, i, r->rc ? 0 : r->n_show * heads)
+    lr_engine_tap_head(r->show[i / heads], r->e, ith, (uint32_t)(i % heads));
+    lr_engine_team_sync(r->e->team);
+    for (size_t i = 0; !ith && i < begun; i++) {
+        int rc = lr_engine_tap_end(r->show[i], !r->rc);
+        r->rc = r->rc ? r->rc : rc;
+    }
     lr_engine_team_sync(r->e->team);
 }
 
@@ -362,7 +375,7 @@ static void walk_layer(struct run *r, unsigned ith, const struct layer *l)
     lr_engine_team_sync(team);
     attend(r, ith);
     lr_engine_team_sync(team);
-    if (r->want_lse)
+    if (r->n_show)
         show_layer(r, ith);
     if (r->rc)
         return;
@@ -443,6 +456,8 @@ static void walk(void *arg, unsigned ith)
 static int check_work(struct lr_engine *e, const struct lr_engine_work *w, struct lr_err *err)
 {
     uint32_t vocab = e->m->shape.n_vocab;
+    if (lr_engine_seq_status(w->seq, err))
+        return LR_EINVAL;
     if (w->seq->e != e || !w->n || w->n > LR_ENGINE_TILE || w->n_logits > w->n ||
         (w->n_logits && !w->logits))
         return lr_err_set(err, LR_EINVAL, "step", "%u tokens with %u logits are no step", w->n,
@@ -468,7 +483,6 @@ static int check(struct run *r, struct lr_err *err)
         r->part[i] = (struct part){.w = w, .first = r->n_tok, .pos = (int32_t)w->seq->len};
         r->n_tok += w->n;
         r->n_out += w->n_logits;
-        r->want_lse |= w->tap != NULL;
     }
     if (!rc && r->n_tok > LR_ENGINE_BATCH)
         rc = lr_err_set(err, LR_EINVAL, "step", "%u tokens in a step, at most %u", r->n_tok,
@@ -500,11 +514,28 @@ static void find_angles(const struct run *r)
     }
 }
 
+/* The caller's tap and the policies'. */
+static int open_taps(struct run *r, struct part *p)
+{
+    struct lr_engine_tap *watch;
+    unsigned kinds;
+    LR_TRY(lr_engine_host_begin(p->w, &watch, &kinds));
+    if (p->w->tap) {
+        LR_TRY(lr_engine_tap_open(&p->show[0], p->w, p->w->tap, p->w->tap->kinds));
+        r->show[r->n_show++] = &p->show[0];
+    }
+    if (watch) {
+        LR_TRY(lr_engine_tap_open(&p->show[1], p->w, watch, kinds));
+        r->show[r->n_show++] = &p->show[1];
+    }
+    return 0;
+}
+
 static int find_room(struct run *r, struct lr_err *err)
 {
     for (size_t i = 0; i < r->n_part; i++) {
         struct part *p = &r->part[i];
-        int rc = p->w->tap ? lr_engine_tap_open(&p->store, p->w) : 0;
+        int rc = open_taps(r, p);
         rc = rc ? rc : lr_engine_rows_append(p->w->seq, p->w->n);
         if (rc) {
             drop_rows(r, i);
@@ -524,8 +555,11 @@ static int run_all(struct run *r, struct lr_err *err)
         lr_err_set(err, r->rc, "tap", "a tap's callback failed: %s", lr_strerror(r->rc));
     else
         r->rc = lr_nn_gguf_check(r->e->m->file, err);
-    if (r->rc)
+    if (r->rc) {
         drop_rows(r, r->n_part);
+        for (size_t i = 0; i < r->n_part; i++)
+            lr_engine_host_undone(r->part[i].w->seq);
+    }
     return r->rc;
 }
 
@@ -539,7 +573,9 @@ int lr_engine_step(struct lr_engine *e, const struct lr_engine_work *work, size_
                           LR_ENGINE_SEQS);
     LR_TRY(check(&r, err));
     int rc = run_all(&r, err);
-    for (size_t i = 0; i < n_work; i++)
-        lr_engine_tap_close(r.part[i].store);
+    for (size_t i = 0; i < r.n_show; i++)
+        lr_engine_tap_close(r.show[i]);
+    for (size_t i = 0; !rc && i < n_work; i++)
+        lr_engine_host_end(work[i].seq);
     return rc;
 }

@@ -125,6 +125,7 @@ static struct page *take_page(struct lr_engine_seq *s, const struct page *after)
     memset(p, 0, sizeof *p);
     p->refs = 1;
     s->held += n;
+    s->peak = s->held > s->peak ? s->held : s->peak;
     settle(s);
     return p;
 }
@@ -319,6 +320,7 @@ int lr_engine_rows_share(struct lr_engine_seq *dst, struct lr_engine_seq *src)
         to->n = from->n;
         dst->held += (uint64_t)from->n_pages * dst->lay.granules;
     }
+    dst->peak = dst->held;
     return 0;
 }
 
@@ -327,6 +329,7 @@ void lr_engine_rows_clear(struct lr_engine_seq *s)
     for (uint32_t i = 0; i < n_tables(s); i++) {
         drop_from(s, &s->tables[i], 0);
         s->tables[i].n = 0;
+        lr_engine_lanes_cut(s, &s->tables[i], 0);
     }
     settle(s);
 }
@@ -419,6 +422,7 @@ void lr_engine_rows_cut(struct lr_engine_seq *s, struct table *t, uint32_t n)
 {
     t->n = n;
     drop_from(s, t, pages_of(n));
+    lr_engine_lanes_cut(s, t, n);
     settle(s);
 }
 
@@ -441,6 +445,7 @@ int lr_engine_rows_keep(struct lr_engine_seq *s, uint32_t layer, uint32_t head,
             compact(s, t, idx, (uint32_t)n, first, fresh);
         lr_free(fresh);
         LR_TRY(rc);
+        lr_engine_lanes_keep(s, t, idx, (uint32_t)n);
         t->n = (uint32_t)n;
         drop_from(s, t, end);
         summarise_from(t, first);
@@ -510,6 +515,12 @@ int lr_engine_rows_insert(struct lr_engine_seq *s, uint32_t layer, uint32_t head
         LR_TRY(own_page(s, t, j));
     if (t->n % PAGE_ROWS == 0)
         LR_TRY(add_page(s, t));
+    int rc = lr_engine_lanes_insert(s, t, at);
+    if (rc) {
+        drop_from(s, t, pages_of(t->n));
+        settle(s);
+        return rc;
+    }
     for (uint32_t i = t->n++; i > at; i--)
         copy_row(&s->lay, t->page[i / PAGE_ROWS], i % PAGE_ROWS, t->page[(i - 1) / PAGE_ROWS],
                  (i - 1) % PAGE_ROWS);
@@ -518,4 +529,31 @@ int lr_engine_rows_insert(struct lr_engine_seq *s, uint32_t layer, uint32_t head
     put_row(s, t, at, k, v);
     summarise_from(t, first);
     return 0;
+}
+
+int lr_engine_rows_permute(struct lr_engine_seq *s, struct table *t, const uint32_t *order)
+{
+    struct table fresh = {.n = 0};
+    float *scratch = lr_alloc(t->n * sizeof *scratch);
+    int rc = scratch ? grow(s, &fresh, t->n) : LR_ENOMEM;
+    rc = rc ? rc : lr_engine_lanes_permute(s, t, order, scratch);
+    if (rc) {
+        drop_from(s, &fresh, 0);
+        settle(s);
+        goto done;
+    }
+    for (uint32_t i = 0; i < t->n; i++)
+        copy_row(&s->lay, fresh.page[i / PAGE_ROWS], i % PAGE_ROWS,
+                 t->page[order[i] / PAGE_ROWS], order[i] % PAGE_ROWS);
+    struct table old = *t;
+    fresh.n = t->n;
+    *t = fresh;
+    fresh = old;
+    drop_from(s, &fresh, 0);
+    settle(s);
+    summarise_from(t, 0);
+done:
+    lr_free(fresh.page);
+    lr_free(scratch);
+    return rc;
 }

@@ -2,12 +2,13 @@
  * engine/rows_save.c - a sequence's rows as bytes, and back, bit for bit
  * (docs/formats/rows.md).
  *
- *   0   magic "LRROWS\0\1"
+ *   0   magic "LRROWS\0", version 1, or 2 with a policy's state
  *   8   u32 layers, KV heads, head dimension, length (next position)
  *   24  codec name, 16 bytes, zero padded
  *   40  u32 type of keys, type of values (kern/'s numbers)
  *   48  tables, layer by layer, head by head:
  *         u32 n | n rows of 12 bytes | n keys | n values        (no padding)
+ *         the policy's state, when version is 2 (host_save.c)
  *   end u64 xxh3 of everything before
  *
  * All little-endian. The weights that made the rows are the caller's to know (a store keys objects by
@@ -16,11 +17,16 @@
  * row travel inside its 12 bytes; a loaded row must have a position below the length, or below the
  * bound for rows that were inserted ahead, and a bias that is a number.
  */
-#include "engine/engine_int.h"
+#include "engine/host_int.h"
 
 #define HEAD_BYTES 48u
 #define NAME_BYTES 16u
-static const char magic[8] = "LRROWS\0\1";
+static const char magic[7] = "LRROWS";
+
+static bool has_policy(const struct lr_engine_seq *s)
+{
+    return s->host && s->host->active;
+}
 
 static void head_of(const struct lr_engine_seq *s, char *h)
 {
@@ -28,6 +34,7 @@ static void head_of(const struct lr_engine_seq *s, char *h)
     const struct lr_engine_codec *c = s->lay.codec;
     memset(h, 0, HEAD_BYTES);
     memcpy(h, magic, sizeof magic);
+    h[7] = has_policy(s) ? 2 : 1;
     lr_put_le32(h + 8, m->n_layer);
     lr_put_le32(h + 12, m->n_kv);
     lr_put_le32(h + 16, m->d_head);
@@ -64,8 +71,11 @@ static char *save_table(const struct layout *l, const struct table *t, char *p)
 int lr_engine_seq_save(const struct lr_engine_seq *s, void *buf, size_t *n)
 {
     size_t need = HEAD_BYTES + 8;
+    size_t state = lr_engine_host_save_bytes(s);
+    LR_FAIL_IF((has_policy(s) && !state) || lr_engine_seq_status(s, NULL), LR_EINVAL);
     for (uint32_t i = 0; i < n_tables(s); i++)
         need += 4 + s->tables[i].n * row_bytes(&s->lay);
+    need += state;
     if (!buf) {
         *n = need;
         return 0;
@@ -76,7 +86,8 @@ int lr_engine_seq_save(const struct lr_engine_seq *s, void *buf, size_t *n)
     p += HEAD_BYTES;
     for (uint32_t i = 0; i < n_tables(s); i++)
         p = save_table(&s->lay, &s->tables[i], p);
-    lr_put_le64(p, lr_hash64(lr_str(buf, need - 8), 0));
+    LR_TRY(lr_engine_host_save(s, p));
+    lr_put_le64(p + state, lr_hash64(lr_str(buf, need - 8), 0));
     *n = need;
     return 0;
 }
@@ -98,10 +109,11 @@ static size_t check_table(const struct layout *l, const char *p, size_t left)
     return 4 + n * row_bytes(l);
 }
 
-static int check(const struct lr_engine_seq *s, const char *p, size_t n)
+/* *end: behind the tables. */
+static int check(const struct lr_engine_seq *s, const char *p, size_t n, size_t *end)
 {
     char head[HEAD_BYTES];
-    LR_FAIL_IF(n < HEAD_BYTES + 8 || memcmp(p, magic, sizeof magic - 1) != 0, LR_ECORRUPT);
+    LR_FAIL_IF(n < HEAD_BYTES + 8 || memcmp(p, magic, sizeof magic) != 0, LR_ECORRUPT);
     head_of(s, head);
     lr_put_le32(head + 20, lr_le32(p + 20));
     LR_FAIL_IF(lr_le64(p + n - 8) != lr_hash64(lr_str(p, n - 8), 0), LR_ECORRUPT);
@@ -113,7 +125,8 @@ static int check(const struct lr_engine_seq *s, const char *p, size_t n)
         LR_FAIL_IF(!now, LR_ECORRUPT);
         at += now;
     }
-    return at == n - 8 ? 0 : LR_ECORRUPT;
+    *end = at;
+    return has_policy(s) || at == n - 8 ? 0 : LR_ECORRUPT;
 }
 
 static int load_table(struct lr_engine_seq *s, struct table *t, const char *p)
@@ -137,15 +150,20 @@ int lr_engine_seq_load(struct lr_engine_seq *s, const void *buf, size_t n)
 {
     LR_FAIL_IF(s->len, LR_EINVAL);
     const char *p = buf;
-    LR_TRY(check(s, p, n));
-    size_t at = HEAD_BYTES;
-    for (uint32_t i = 0; i < n_tables(s); i++) {
-        int rc = load_table(s, &s->tables[i], p + at);
-        if (rc) {
-            lr_engine_rows_clear(s);
-            return rc;
-        }
+    size_t at = HEAD_BYTES, end;
+    LR_TRY(check(s, p, n, &end));
+    int rc = 0;
+    for (uint32_t i = 0; !rc && i < n_tables(s); i++) {
+        rc = load_table(s, &s->tables[i], p + at);
         at += 4 + lr_le32(p + at) * row_bytes(&s->lay);
+    }
+    if (!rc && has_policy(s))
+        rc = lr_engine_host_load(s, p + end, n - 8 - end);
+    if (rc) {
+        if (s->host) /* half a state now: such a sequence can only be closed */
+            lr_engine_host_fail(s->host, rc, "rows", "load");
+        lr_engine_rows_clear(s);
+        return rc;
     }
     s->len = lr_le32(p + 20);
     return 0;

@@ -47,10 +47,24 @@ int lr_engine_seq_open(struct lr_engine_seq **out, struct lr_engine *e,
                        const struct lr_engine_seq_opts *o, struct lr_err *err)
 {
     struct lr_engine_seq *s;
-    int rc = make(&s, e, o->codec ? o->codec : e->codec);
+    const struct lr_engine_codec *codec = o->codec ? o->codec : e->codec;
+    const struct lr_policy_stack *stack = o->policy.stack;
+    if (stack && stack->codec && o->codec)
+        return lr_err_set(err, LR_EINVAL, "policy", "codec %s, and the stack has %s", o->codec->name,
+                          stack->codec->name);
+    if (stack && stack->codec)
+        LR_TRY(lr_engine_host_codec(e, stack->codec, &codec, err));
+    int rc = make(&s, e, codec);
     LR_FAIL_IF(rc, lr_err_set(err, rc, "sequence", "%s", lr_strerror(rc)));
-    rc = o->tokens_max > LR_ENGINE_POS_MAX ? LR_EOVER
-                                           : lr_engine_rows_promise(s, o->tokens_max, 0);
+    rc = stack ? lr_engine_host_open(s, &o->policy, err) : 0;
+    if (rc) {
+        lr_engine_seq_close(s);
+        return rc;
+    }
+    rc = o->tokens_max > LR_ENGINE_POS_MAX
+             ? LR_EOVER
+             : lr_engine_rows_promise(
+                   s, lr_engine_host_promise(s, o->tokens_max, o->tokens_prompt), 0);
     if (rc) {
         lr_engine_seq_close(s);
         return refused(e, rc, o->tokens_max, err);
@@ -67,6 +81,7 @@ void lr_engine_seq_close(struct lr_engine_seq *s)
     s->tokens_max = 0;
     s->copies = 0;
     lr_engine_rows_clear(s);
+    lr_engine_host_close(s);
     for (uint32_t i = 0; i < n_tables(e); i++)
         lr_free(s->tables[i].page);
     if (s->next)
@@ -98,12 +113,13 @@ int lr_engine_seq_fork(struct lr_engine_seq **out, struct lr_engine_seq *s, uint
     rc = lr_engine_rows_promise(s, s->tokens_max, copies);
     if (rc)
         goto undo_make;
+    twin->len = s->len;
     rc = lr_engine_rows_share(twin, s);
+    rc = rc ? rc : lr_engine_host_fork(twin, s);
     rc = rc ? rc : tokens_max > LR_ENGINE_POS_MAX ? LR_EOVER : 0;
     rc = rc ? rc : lr_engine_rows_promise(twin, tokens_max, copies);
     if (rc)
         goto undo_promise;
-    twin->len = s->len;
     *out = twin;
     return 0;
 undo_promise:
@@ -160,12 +176,15 @@ int lr_engine_seq_truncate(struct lr_engine_seq *s, uint32_t len)
         for (uint32_t i = 0; i < h->n_kv; i++)
             LR_TRY(cut_table(s, l, i, len));
     s->len = len;
+    lr_engine_host_truncated(s, len);
     return 0;
 }
 
 void lr_engine_seq_bytes(const struct lr_engine_seq *s, struct lr_engine_seq_bytes *out)
 {
-    struct lr_engine_seq_bytes b = {.tables = n_tables(s->e) * sizeof *s->tables};
+    struct lr_engine_seq_bytes b = {.tables = n_tables(s->e) * sizeof *s->tables +
+                                              lr_engine_host_bytes(s),
+                                    .peak = s->peak * GRANULE};
     uint64_t page = (uint64_t)s->lay.granules * GRANULE;
     for (uint32_t i = 0; i < n_tables(s->e); i++) {
         const struct table *t = &s->tables[i];
@@ -177,19 +196,29 @@ void lr_engine_seq_bytes(const struct lr_engine_seq *s, struct lr_engine_seq_byt
     *out = b;
 }
 
-int lr_engine_feed(struct lr_engine_seq *s, const uint32_t *tokens, size_t n, float *logits,
-                   const atomic_bool *cancel, struct lr_err *err)
+int lr_engine_feed_as(struct lr_engine_seq *s, const uint32_t *tokens, size_t n,
+                      enum lr_policy_phase phase, float *logits, const atomic_bool *cancel,
+                      struct lr_err *err)
 {
-    for (size_t at = 0; at < n; at += LR_ENGINE_TILE) {
+    for (size_t at = 0; at < n;) {
         if (cancel && atomic_load_explicit(cancel, memory_order_relaxed))
             return lr_err_set(err, LR_ECANCEL, "feed", "cancelled after %zu of %zu tokens", at, n);
         struct lr_engine_work w = {.seq = s, .tokens = tokens + at};
-        w.n = (uint32_t)MIN_OF(n - at, LR_ENGINE_TILE);
+        w.n = lr_engine_seq_tile(s, (uint32_t)MIN_OF(n - at, LR_ENGINE_POS_MAX), LR_ENGINE_TILE);
+        w.phase = at + w.n == n ? phase : LR_POLICY_CHUNK;
         w.n_logits = logits && at + w.n == n;
         w.logits = logits;
         LR_TRY(lr_engine_step(s->e, &w, 1, err));
+        LR_TRY(lr_engine_seq_status(s, err));
+        at += w.n;
     }
     return 0;
+}
+
+int lr_engine_feed(struct lr_engine_seq *s, const uint32_t *tokens, size_t n, float *logits,
+                   const atomic_bool *cancel, struct lr_err *err)
+{
+    return lr_engine_feed_as(s, tokens, n, LR_POLICY_PROMPT_END, logits, cancel, err);
 }
 
 /* ---- texts to vectors ---- */

@@ -12,6 +12,9 @@
  * dominated time to first token where others measured it, hence the bill: bytes and nanoseconds are
  * added up in the request itself.
  *
+ * Products are shared among the threads by KV head, each summed by one thread query by query: what a
+ * row got is the same number whatever the threads and the cuts of the prompt. Looking is thread 0's.
+ *
  * Buffers are taken per layer and freed before the next: a tap's peak is one layer's.
  */
 #include "engine/engine_int.h"
@@ -20,43 +23,46 @@ struct lr_engine_tap_store {
     float *qpre, *kpre; /* (n, n_head, d), (n, n_kv, d); NULL where not asked for */
 };
 
-int lr_engine_tap_open(struct lr_engine_tap_store **out, const struct lr_engine_work *w)
+int lr_engine_tap_open(struct lr_engine_show *x, const struct lr_engine_work *w,
+                       struct lr_engine_tap *tap, unsigned kinds)
 {
     const struct lr_engine_shape *h = &w->seq->e->m->shape;
     struct lr_engine_tap_store *s = lr_new(struct lr_engine_tap_store);
     LR_FAIL_IF(!s, LR_ENOMEM);
     size_t q = (size_t)w->n * h->n_head * h->d_head, k = (size_t)w->n * h->n_kv * h->d_head;
-    if (w->tap->kinds & LR_ENGINE_TAP_QPRE)
+    *x = (struct lr_engine_show){.tap = tap, .w = w, .store = s};
+    if (kinds & LR_ENGINE_TAP_QPRE)
         s->qpre = lr_calloc(q, sizeof *s->qpre);
-    if (w->tap->kinds & LR_ENGINE_TAP_KPRE)
+    if (kinds & LR_ENGINE_TAP_KPRE)
         s->kpre = lr_calloc(k, sizeof *s->kpre);
-    if ((w->tap->kinds & LR_ENGINE_TAP_QPRE && !s->qpre) ||
-        (w->tap->kinds & LR_ENGINE_TAP_KPRE && !s->kpre)) {
-        lr_engine_tap_close(s);
+    if ((kinds & LR_ENGINE_TAP_QPRE && !s->qpre) || (kinds & LR_ENGINE_TAP_KPRE && !s->kpre)) {
+        lr_engine_tap_close(x);
         return LR_ENOMEM;
     }
-    w->tap->bytes += ((s->qpre ? q : 0) + (s->kpre ? k : 0)) * sizeof(float) * h->n_layer;
-    *out = s;
+    tap->bytes += ((s->qpre ? q : 0) + (s->kpre ? k : 0)) * sizeof(float) * h->n_layer;
     return 0;
 }
 
-void lr_engine_tap_close(struct lr_engine_tap_store *s)
+void lr_engine_tap_close(struct lr_engine_show *x)
 {
-    if (!s)
-        return;
-    lr_free(s->qpre);
-    lr_free(s->kpre);
-    lr_free(s);
+    if (x->store) {
+        lr_free(x->store->qpre);
+        lr_free(x->store->kpre);
+        lr_free(x->store);
+    }
+    *x = (struct lr_engine_show){.tap = NULL};
 }
 
-void lr_engine_tap_pre(struct lr_engine_tap_store *s, const struct lr_engine_shape *h,
+void lr_engine_tap_pre(const struct lr_engine_show *x, const struct lr_engine_shape *h,
                        uint32_t token, const float *q, const float *k)
 {
     size_t nq = (size_t)h->n_head * h->d_head, nk = (size_t)h->n_kv * h->d_head;
-    if (s->qpre)
-        memcpy(s->qpre + token * nq, q, nq * sizeof *q);
-    if (s->kpre)
-        memcpy(s->kpre + token * nk, k, nk * sizeof *k);
+    if (!x->tap)
+        return;
+    if (x->store->qpre)
+        memcpy(x->store->qpre + token * nq, q, nq * sizeof *q);
+    if (x->store->kpre)
+        memcpy(x->store->kpre + token * nk, k, nk * sizeof *k);
 }
 
 /* ---- attention, once more ---- */
@@ -107,89 +113,116 @@ static void look_at(struct look *l)
     }
 }
 
-/* Buffers for all heads in one piece; pointers into it. */
-static int make_buffers(struct lr_engine_view *v, const struct lr_engine_work *w, float ***heads,
-                        float **block, size_t *bytes)
+static bool wants_weights(const struct lr_engine_show *x)
 {
-    const struct lr_engine_shape *h = &w->seq->e->m->shape;
+    return x->tap->kinds & (LR_ENGINE_TAP_AWIN | LR_ENGINE_TAP_ACOL);
+}
+
+/* Arrays of all heads in one piece, and a block for each thread; pointers into it. */
+static int make_buffers(struct lr_engine_show *x, const struct lr_engine *e)
+{
+    const struct lr_engine_shape *h = &e->m->shape;
     uint32_t group = h->n_head / h->n_kv, nq = group > BLOCK_QUERIES ? group : BLOCK_QUERIES;
-    bool win = w->tap->kinds & LR_ENGINE_TAP_AWIN, col = w->tap->kinds & LR_ENGINE_TAP_ACOL;
+    bool win = x->tap->kinds & LR_ENGINE_TAP_AWIN, col = x->tap->kinds & LR_ENGINE_TAP_ACOL;
+    bool own = col && !x->tap->sums;
     size_t most = 0, all = 0;
     for (uint32_t i = 0; i < h->n_kv; i++) {
-        size_t rows = table_of(w->seq, v->layer, i)->n;
+        size_t rows = table_of(x->w->seq, x->view.layer, i)->n;
         most = rows > most ? rows : most;
-        all += rows * group * ((win ? v->n_win : 0) + col);
+        all += rows * group * ((win ? x->view.n_win : 0) + own);
     }
-    *heads = lr_calloc(2 * h->n_head, sizeof **heads);
-    *block = lr_calloc(all + most * nq, sizeof **block);
-    LR_FAIL_IF(!*heads || !*block, LR_ENOMEM);
-    float *p = *block + most * nq;
+    x->block_floats = most * nq;
+    x->heads = lr_calloc(2 * h->n_head, sizeof *x->heads);
+    x->block = lr_calloc(all + x->block_floats * e->threads, sizeof *x->block);
+    LR_FAIL_IF(!x->heads || !x->block, LR_ENOMEM);
+    float *p = x->block + x->block_floats * e->threads;
     for (uint32_t i = 0; i < h->n_head; i++) {
-        size_t rows = table_of(w->seq, v->layer, i / group)->n;
+        size_t rows = table_of(x->w->seq, x->view.layer, i / group)->n;
         if (win)
-            (*heads)[i] = p;
-        p += win ? rows * v->n_win : 0;
-        if (col)
-            (*heads)[h->n_head + i] = p;
-        p += col ? rows : 0;
+            x->heads[i] = p;
+        p += win ? rows * x->view.n_win : 0;
+        if (own)
+            x->heads[h->n_head + i] = p;
+        p += own ? rows : 0;
     }
-    *bytes = all * sizeof(float);
+    x->tap->bytes += all * sizeof(float);
+    return col && !own ? x->tap->sums(x->tap->ctx, x->view.layer, x->heads + h->n_head) : 0;
+}
+
+static void drop_buffers(struct lr_engine_show *x)
+{
+    lr_free(x->heads);
+    lr_free(x->block);
+    x->heads = NULL;
+    x->block = NULL;
+}
+
+int lr_engine_tap_begin(struct lr_engine_show *x, const struct lr_engine *e, uint32_t layer,
+                        uint32_t first, int32_t pos)
+{
+    const struct lr_engine_shape *h = &e->m->shape;
+    const struct lr_engine_work *w = x->w;
+    unsigned kinds = x->tap->kinds;
+    size_t q = (size_t)first * h->n_head * h->d_head;
+    x->start = lr_clock_mono_ns();
+    x->first = first;
+    x->failed = false;
+    x->view = (struct lr_engine_view){.seq = w->seq, .layer = layer, .n_tok = w->n, .pos = pos,
+                                      .n_win = MIN_OF(x->tap->window, w->n),
+                                      .qpre = x->store->qpre, .kpre = x->store->kpre};
+    if (kinds & LR_ENGINE_TAP_X)
+        x->view.x = e->s.xn + (size_t)first * h->n_embd;
+    if (kinds & LR_ENGINE_TAP_H)
+        x->view.h = e->s.x + (size_t)first * h->n_embd;
+    if (kinds & LR_ENGINE_TAP_Q)
+        x->view.q = e->s.q + q;
+    if (kinds & LR_ENGINE_TAP_OUT)
+        x->view.out = e->s.att + q;
+    if (kinds & LR_ENGINE_TAP_LSE)
+        x->view.lse = e->s.lse + (size_t)first * h->n_head;
+    if (!wants_weights(x))
+        return 0;
+    int rc = make_buffers(x, e);
+    if (rc) {
+        drop_buffers(x);
+        x->failed = true;
+        return rc;
+    }
+    if (kinds & LR_ENGINE_TAP_AWIN)
+        x->view.awin = (const float *const *)x->heads;
+    if (kinds & LR_ENGINE_TAP_ACOL)
+        x->view.acol = (const float *const *)(x->heads + h->n_head);
     return 0;
 }
 
-static int attention(struct lr_engine *e, struct lr_engine_view *v, const struct lr_engine_work *w,
-                     uint32_t first, float ***heads, float **block)
+void lr_engine_tap_head(const struct lr_engine_show *x, const struct lr_engine *e, unsigned ith,
+                        uint32_t head)
 {
     const struct lr_engine_shape *h = &e->m->shape;
     uint32_t group = h->n_head / h->n_kv;
-    size_t bytes;
-    LR_TRY(make_buffers(v, w, heads, block, &bytes));
-    w->tap->bytes += bytes;
-    for (uint32_t i = 0; i < h->n_kv; i++) {
-        const struct table *t = table_of(w->seq, v->layer, i);
-        struct look l = {.w = w,
-                         .lse = e->s.lse + (size_t)first * h->n_head + (size_t)i * group,
-                         .n_head = h->n_head,
-                         .rows = t->n,
-                         .n_win = v->n_win,
-                         .block = *block,
-                         .awin = *heads + (size_t)i * group,
-                         .acol = *heads + h->n_head + (size_t)i * group};
-        l.job = (struct attn_job){.lay = &w->seq->lay, .table = t, .d = h->d_head, .group = group,
-                                  .q = v->q + (size_t)i * group * h->d_head,
-                                  .q_stride = (size_t)h->n_head * h->d_head, .pos = v->pos,
-                                  .scratch = &e->s.thread[0]};
-        look_at(&l);
-    }
-    if (w->tap->kinds & LR_ENGINE_TAP_AWIN)
-        v->awin = (const float *const *)*heads;
-    if (w->tap->kinds & LR_ENGINE_TAP_ACOL)
-        v->acol = (const float *const *)(*heads + h->n_head);
-    return 0;
+    if (!x->block)
+        return;
+    const struct table *t = table_of(x->w->seq, x->view.layer, head);
+    struct look l = {.w = x->w,
+                     .lse = e->s.lse + (size_t)x->first * h->n_head + (size_t)head * group,
+                     .n_head = h->n_head,
+                     .rows = t->n,
+                     .n_win = x->view.n_win,
+                     .block = x->block + x->block_floats * ith,
+                     .awin = x->heads + (size_t)head * group,
+                     .acol = x->heads + h->n_head + (size_t)head * group};
+    l.job = (struct attn_job){.lay = &x->w->seq->lay, .table = t, .d = h->d_head, .group = group,
+                              .q = e->s.q + ((size_t)x->first * h->n_head + (size_t)head * group) *
+                                                h->d_head,
+                              .q_stride = (size_t)h->n_head * h->d_head, .pos = x->view.pos,
+                              .scratch = &e->s.thread[ith]};
+    look_at(&l);
 }
 
-int lr_engine_tap_show(struct lr_engine *e, const struct lr_engine_work *w,
-                       const struct lr_engine_tap_store *s, uint32_t layer, uint32_t first,
-                       int32_t pos)
+int lr_engine_tap_end(struct lr_engine_show *x, bool show)
 {
-    const struct lr_engine_shape *h = &e->m->shape;
-    struct lr_engine_tap *tap = w->tap;
-    uint64_t start = lr_clock_mono_ns();
-    struct lr_engine_view v = {.seq = w->seq, .layer = layer, .n_tok = w->n, .pos = pos,
-                               .n_win = MIN_OF(tap->window, w->n), .qpre = s->qpre, .kpre = s->kpre};
-    float **heads = NULL, *block = NULL;
-    v.x = tap->kinds & LR_ENGINE_TAP_X ? e->s.xn + (size_t)first * h->n_embd : NULL;
-    v.lse = tap->kinds & LR_ENGINE_TAP_LSE ? e->s.lse + (size_t)first * h->n_head : NULL;
-    v.q = e->s.q + (size_t)first * h->n_head * h->d_head;
-    int rc = 0;
-    if (tap->kinds & (LR_ENGINE_TAP_AWIN | LR_ENGINE_TAP_ACOL))
-        rc = attention(e, &v, w, first, &heads, &block);
-    if (!(tap->kinds & LR_ENGINE_TAP_Q))
-        v.q = NULL;
-    if (!rc)
-        rc = tap->seen(tap->ctx, &v);
-    lr_free(heads);
-    lr_free(block);
-    tap->ns += lr_clock_mono_ns() - start;
+    int rc = show && !x->failed ? x->tap->seen(x->tap->ctx, &x->view) : 0;
+    drop_buffers(x);
+    x->tap->ns += lr_clock_mono_ns() - x->start;
     return rc;
 }
