@@ -54,4 +54,86 @@ int lr_eval_bootstrap(const double *x, size_t n, uint64_t seed, struct lr_eval_i
 int lr_eval_paired(const double *a, const double *b, size_t n, uint64_t seed,
                    struct lr_eval_pair *out);
 
+/* ---- tasks: samples of docs/recall.md, and one's own ---- */
+
+enum lr_eval_task {
+    LR_EVAL_SINGLE,
+    LR_EVAL_MULTI_KEY,
+    LR_EVAL_MULTI_QUERY,
+    LR_EVAL_VARIABLE,
+    LR_EVAL_COPY,
+    LR_EVAL_TURNS,  /* multi-query with 5 questions, told turn by turn */
+    LR_EVAL_NEEDLE, /* in real text */
+    LR_EVAL_OWN,    /* a line of a file of the user's */
+    LR_EVAL_RECENT, /* control: single, the pair in the last sentence */
+    LR_EVAL_ABSENT, /* control: single, asked for a key that is not there */
+    LR_EVAL_TASKS
+};
+const char *lr_eval_task_name(enum lr_eval_task t); /* "multi-key" */
+int lr_eval_task_find(struct lr_str name, enum lr_eval_task *out);
+
+#define LR_EVAL_WORDS 120u
+#define LR_EVAL_TURNS_MAX 8u
+#define LR_EVAL_TOKENS_MIN 128u
+#define LR_EVAL_TOKENS_MAX (1u << 20)
+
+/* The three lists of models/recall_words.txt; static text. */
+struct lr_eval_words {
+    struct lr_str key[LR_EVAL_WORDS], value[LR_EVAL_WORDS], filler[LR_EVAL_WORDS];
+};
+/* LR_EPARSE: not three lists of 120 distinct words. */
+int lr_eval_words_read(struct lr_str text, struct lr_eval_words *out);
+extern const struct lr_str lr_eval_words_text, lr_eval_english; /* of models/, in the program */
+
+/* A tokeniser, and how texts reach it. */
+struct lr_eval_coder {
+    const struct lr_nn_tok *tok;
+    bool blank; /* it puts a blank in front of a text by itself */
+};
+/* LR_EUNSUPPORTED: tokens of this vocabulary do not give their text back. */
+int lr_eval_coder_init(struct lr_eval_coder *c, const struct lr_nn_tok *tok, struct lr_err *err);
+/* Appends the tokens of text, and, when ends is not NULL, (one a token) the byte where each ends. No BOS. */
+int lr_eval_encode(const struct lr_eval_coder *c, struct lr_str text, struct lr_nn_ids *ids,
+                   struct lr_nn_ids *ends, struct lr_err *err);
+
+struct lr_eval_turn {
+    uint32_t ask, answer, end; /* tokens: the question is [ask, answer), the right answer and what closes
+                                  it [answer, end) */
+    struct lr_str text;        /* the right answer, words with one blank between */
+    uint32_t n_words;          /* of it */
+    uint32_t from, to;         /* tokens of the body that hold it; 0, 0: several places */
+};
+
+/* One sample: all of it lives in its arena. Token numbers are positions. */
+struct lr_eval_sample {
+    const uint32_t *id; /* BOS, body, then questions and right answers */
+    uint32_t n, body;   /* all; BOS and body */
+    struct lr_eval_turn turn[LR_EVAL_TURNS_MAX];
+    uint32_t n_turn;
+    struct lr_str text;           /* body, questions, answers */
+    const struct lr_str *answers; /* OWN: any of them within the reply is right */
+    uint32_t n_answers, most;     /* OWN: tokens of a reply, at most */
+};
+
+struct lr_eval_spec {
+    enum lr_eval_task task;
+    uint32_t tokens; /* N */
+    uint64_t seed;
+    const struct lr_eval_words *words;
+    struct lr_str text; /* NEEDLE: white space made one blank (lr_eval_flatten) */
+    struct lr_str line; /* OWN: one JSON object */
+    const char *where;  /* OWN: "T.jsonl:3", for errors */
+};
+/* Sample number i. LR_EINVAL: N too small for the task; a line that is none; LR_EOVER: longer than N. */
+int lr_eval_sample(const struct lr_eval_spec *spec, const struct lr_eval_coder *c, uint64_t i,
+                   struct lr_arena *a, struct lr_eval_sample *out, struct lr_err *err);
+/* Runs of white space become one blank; none at either end. */
+int lr_eval_flatten(struct lr_str text, struct lr_buf *out);
+/* Right or wrong of a reply, in [0, 1]; docs/recall.md. */
+double lr_eval_score(enum lr_eval_task task, const struct lr_eval_sample *s,
+                     const struct lr_eval_turn *t, struct lr_str reply);
+/* Words of the reply that are complete: a reply has been read far enough when there are as many as the
+ * answer has, or `over` says that nothing more counts. */
+uint32_t lr_eval_words_done(struct lr_str reply, bool *over);
+
 #endif

@@ -6,6 +6,8 @@
 
 #include "eval/eval.h"
 
+#include <assert.h>
+
 /* The best of n logits, the lowest id among equals. */
 uint32_t lr_eval_best(const float *x, uint32_t n);
 
