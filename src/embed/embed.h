@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * embed/embed.h - text in, unit vectors out; two questions in, "the same?" out.
  *
- *   struct lr_embed_model *e;                one a model: immutable, shared by any number of threads
- *   struct lr_embed_scratch *s;        one a thread: what a call computes in
+ *   struct lr_embed_model *e;      one a model: immutable, shared by any number of threads
+ *   struct lr_embed_scratch *s;    one a thread: what a call computes in
  *
  *   lr_embed_open(&e, "small.gguf", NULL, &err);
  *   lr_embed_scratch_open(e, &s);
@@ -44,7 +44,8 @@ struct lr_net;
 #define LR_EMBED_LAYERS_MAX  64u
 #define LR_EMBED_FF_MAX      16384u      /* width of a feed-forward layer */
 #define LR_EMBED_BYTES_MAX   LR_GIB(2)   /* weights of an encoder in memory */
-#define LR_EMBED_BATCH_MAX   2048u       /* texts of one request to a remote encoder */
+#define LR_EMBED_BATCH_MAX   256u        /* texts of one request to a remote encoder */
+#define LR_EMBED_REMOTE_TEXT LR_KIB(64)  /* bytes of a text that are sent to one */
 #define LR_EMBED_JSON_MAX    LR_MIB(1)   /* of each JSON file of a folder */
 #define LR_EMBED_VOCAB_MAX   LR_MIB(16)  /* bytes of vocab.txt */
 
@@ -95,9 +96,10 @@ void lr_embed_scratch_close(struct lr_embed_scratch *s); /* NULL is fine */
 /* ---- Encoding ---------------------------------------------------------------------------------*/
 
 struct lr_embed_note {
-    uint32_t tokens; /* that made the vector, specials included; remote: 0 */
-    bool cut;        /* the text goes on behind them; remote: not known */
-    bool empty;      /* nothing in it has a vector: all zeros, which lr_vec_put refuses: a miss */
+    uint32_t tokens;  /* that made the vector, specials included; remote: 0 */
+    uint32_t unknown; /* words outside the vocabulary: all alike to the model; remote: 0 */
+    bool cut;         /* the text goes on behind them; remote: behind what was sent */
+    bool empty;       /* nothing in it has a vector: all zeros, which lr_vec_put refuses: a miss */
 };
 
 /* vectors: (n, dim), of unit length or all zeros. notes (n) and err may be NULL. Any n. On an error
@@ -107,14 +109,15 @@ int lr_embed_encode(const struct lr_embed_model *e, struct lr_embed_scratch *s,
                     const struct lr_str *texts, size_t n, float *vectors,
                     struct lr_embed_note *notes, struct lr_err *err);
 
-/* Turns vectors by `head` (rows of dim_in elements, dim_out of them) and brings them to unit length:
- * what an encoder does whose file has a head. Zeros stay zeros. */
+/* Multiplies vectors by `head` (dim_out rows of dim_in elements) and brings them to unit length: what
+ * an encoder does whose file has a head. Zeros stay zeros. */
 void lr_embed_project(const float *head, uint32_t dim_in, uint32_t dim_out, const float *in,
                       size_t n, float *out);
 
 /* ---- Remote -----------------------------------------------------------------------------------
- * One attempt a call, no retry: the caller goes on without the vector. Waits on the calling thread
- * (a worker, never an event thread) until the answer or the deadline. */
+ * No retry: the caller goes on without the vector. Waits on the calling thread (a worker, never an
+ * event thread) until the answer or the deadline. Many texts are several requests under that one
+ * deadline; texts of nothing but blanks are not sent. */
 
 struct lr_embed_remote {
     struct lr_net *net;   /* outlives the encoder */
@@ -126,14 +129,14 @@ struct lr_embed_remote {
     const char *revision; /* or NULL: to be changed by the operator when the model behind the name
                              changes: its weights cannot be digested, the id is of url, model, dim
                              and this */
-    uint64_t deadline_ms; /* of a call; 0 = 2000 */
+    uint64_t deadline_ms; /* of a call, at most an hour; 0 = 2000 */
     const char *proxy, *no_proxy, *ca_file; /* as in lr_net_route */
 };
 
 /* Strings are copied. LR_EINVAL, LR_ENOMEM. Calls end with LR_ETIMEOUT, LR_ENET, LR_EDNS, LR_ETLS,
  * LR_EDENIED (401, 403), LR_EBUSY (429, 503, too many requests of ours), LR_EIO (another status),
- * LR_EPARSE (no such answer), LR_EVERSION (another dimension), LR_EOVER (n over
- * LR_EMBED_BATCH_MAX, an answer over its maximum), LR_ENOMEM. */
+ * LR_EPARSE (no such answer), LR_EVERSION (another dimension), LR_EOVER (an answer far longer than
+ * its vectors), LR_ENOMEM, LR_ECLOSED. */
 int lr_embed_open_remote(struct lr_embed_model **out, const struct lr_embed_remote *r,
                          struct lr_err *err);
 /* The answer's vectors, brought to unit length, in the order of their "index". For tests too. */
@@ -166,7 +169,7 @@ struct lr_embed_verdict {
     float p;         /* probability that an answer to one answers the other: sigmoid(scale * logit +
                         bias) with the calibration in the file; in (0, 1) */
     float logit;     /* before it */
-    uint32_t tokens;
+    uint32_t tokens, unknown;
     bool cut;
 };
 
@@ -227,8 +230,8 @@ struct lr_embed_train_step { /* for progress */
 };
 
 struct lr_embed_train {
-    const char *model; /* static: the table is tuned; transformer: a head is (made or tuned further);
-                          pair verifier: its calibration is */
+    const char *model; /* GGUF. Static: the table is tuned; transformer: a head is (made or tuned
+                          further); pair verifier: its calibration is */
     const char *to;    /* the file to write */
     const struct lr_embed_pairs *train;
     const struct lr_embed_pairs *val; /* picks the best epoch and the threshold; NULL: train */
