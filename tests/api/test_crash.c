@@ -1,20 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * api/test_crash.c - kill -9 under load, again and again: what explain called stored is still there, and
- * nothing torn is served. Rounds: LARDER_CRASH_ROUNDS (10).
+ * api/test_crash.c - kill -9 under load, again and again: what explain called stored is still
+ * there, and nothing torn is served. Rounds: LARDER_CRASH_ROUNDS (10).
  */
-#include "harness.h"
-
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
-
-#define CHAT "/v1/chat/completions"
-#define KEY "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
+#include "kit.h"
 
 /* Answers each question with its own number, long enough to be torn: "<n> <n> <n> ...". */
 static void numbered(struct up_conn *c, const struct up_req *q)
@@ -25,18 +13,21 @@ static void numbered(struct up_conn *c, const struct up_req *q)
     size_t len = 0;
     while (len < 8000)
         len += (size_t)snprintf(text + len, sizeof text - len, "%lu ", n);
-    snprintf(body, sizeof body, "{\"id\":\"c\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":"
-             "[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"%s\"},\"finish_reason\":\"stop\"}],"
-             "\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}", text);
+    snprintf(
+        body, sizeof body,
+        "{\"id\":\"c\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":"
+        "[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"%s\"},\"finish_reason\":"
+        "\"stop\"}],"
+        "\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}",
+        text);
     up_reply(c, 200, "content-type: application/json\r\n", body);
 }
 
-static struct resp ask(const struct gw *g, unsigned long n, const char *more)
+static struct resp ask_number(const struct gw *g, const char *headers, unsigned long n)
 {
-    char body[256], headers[256];
-    snprintf(body, sizeof body, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"number %lu\"}]}", n);
-    snprintf(headers, sizeof headers, KEY "%s", more);
-    return http(g->port, "POST", CHAT, headers, body);
+    char body[256];
+    snprintf(body, sizeof body, ASK("number %lu"), n);
+    return ask(g, headers, body);
 }
 
 static void assert_whole(const struct resp *r, unsigned long n)
@@ -76,12 +67,14 @@ static void nothing_acknowledged_is_lost_by_kill_9(void **state)
     srand(7);
     for (int round = 0; round < rounds; round++) {
         struct gw *g = gw_start(up, dir, NULL);
-        struct resp first = ask(g, next++, ""); /* the credential proves itself anew: proofs are written */
-        resp_free(&first);                      /* every second, and may die with the process */
+        struct resp first =
+            ask_number(g, "", next++); /* the credential proves itself anew: proofs are written */
+        resp_free(&first);             /* every second, and may die with the process */
         for (size_t i = 0; i < n_stored; i += 1 + (size_t)rand() % 4) {
-            struct resp r = ask(g, stored[i], "cache-control: only-if-cached\r\n");
+            struct resp r = ask_number(g, ONLY_CACHED, stored[i]);
             if (r.status != 200)
-                fail_msg("round %d: number %lu was acknowledged and is lost: %s", round, stored[i], r.body);
+                fail_msg("round %d: number %lu was acknowledged and is lost: %s", round, stored[i],
+                         r.body);
             assert_whole(&r, stored[i]);
             resp_free(&r);
         }
@@ -90,7 +83,7 @@ static void nothing_acknowledged_is_lost_by_kill_9(void **state)
         int n = 20 + rand() % 40;
         for (int i = 0; i < n; i++) {
             nums[i] = next++;
-            struct resp r = ask(g, nums[i], "");
+            struct resp r = ask_number(g, "", nums[i]);
             assert_int_equal(r.status, 200);
             assert_whole(&r, nums[i]);
             snprintf(ids[i], sizeof ids[i], "%s", header(&r, "x-larder-request-id"));

@@ -2,26 +2,8 @@
  * api/test_dialects.c - one answer told in every dialect, streamed or whole, first hand or from the
  * shelf.
  */
-#include "harness.h"
+#include "kit.h"
 
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
-#include <unistd.h>
-#include <cmocka.h>
-#include <pthread.h>
-
-#define CHAT      "/v1/chat/completions"
-#define MESSAGES  "/v1/messages"
-#define RESPONSES "/v1/responses"
-#define ASK(text) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
-#define KEY       "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
 #define OPENAI_HEAD                                                                                \
     "{\"id\":\"chatcmpl-up\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m-up\","     \
     "\"choices\":[{\"index\":0,"
@@ -115,42 +97,16 @@ static int start(void **state)
     (void)state;
     up = up_start(up_rich);
     gw = gw_start(up, NULL, NULL);
-    struct resp r = post(gw->port, CHAT, ASK("prove me"));
-    assert_int_equal(r.status, 200);
-    resp_free(&r);
+    prove(gw);
     return 0;
 }
 
 static int stop(void **state)
 {
     (void)state;
-    assert_int_equal(gw_stop(gw, SIGTERM), 0);
-    gw_free(gw);
+    done(gw);
     up_stop(up);
     return 0;
-}
-
-static void done(struct gw *g)
-{
-    assert_int_equal(gw_stop(g, SIGTERM), 0);
-    gw_free(g);
-}
-
-/* Asks until the answer is a hit. */
-static struct resp hit_of(struct gw *g, const char *path, const char *body)
-{
-    struct resp r = {0};
-    for (int i = 0; i < 600; i++) {
-        r = post(g->port, path, body);
-        if (strcmp(header(&r, "x-larder-cache"), "hit") == 0)
-            return r;
-        if (r.status != 200)
-            fail_msg("%d %s", r.status, r.body);
-        resp_free(&r);
-        sleep_ms(5);
-    }
-    fail_msg("never a hit: %s", body);
-    return r;
 }
 
 /* What is there serves this request: the very first time. */
@@ -163,18 +119,13 @@ static struct resp must_hit(struct gw *g, const char *path, const char *body)
     return r;
 }
 
-static void has(const struct resp *r, const char *what)
+/* It says all of these; frees it. */
+#define SAYS(r, ...) says(r, (const char *const[]){__VA_ARGS__, NULL})
+static void says(struct resp r, const char *const *what)
 {
-    if (!strstr(r->body, what))
-        fail_msg("no '%s' in %s", what, r->body);
-}
-
-static size_t count(const char *text, const char *what)
-{
-    size_t n = 0;
-    for (const char *p = strstr(text, what); p; p = strstr(p + 1, what))
-        n++;
-    return n;
+    for (; *what; what++)
+        has(&r, *what);
+    resp_free(&r);
 }
 
 /* ---- event order ---- */
@@ -247,9 +198,10 @@ static void assert_sequence(const struct resp *r)
 static void one_stored_answer_serves_every_dialect_streamed_or_whole(void **state)
 {
     (void)state;
-    struct resp r = hit_of(gw, CHAT,
-                           "{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"be "
-                           "brief\"},{\"role\":\"user\",\"content\":\"told thrice\"}]}");
+    struct resp r =
+        until_hit(gw, CHAT, KEY,
+                  "{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"be "
+                  "brief\"},{\"role\":\"user\",\"content\":\"told thrice\"}]}");
     assert_string_equal(json_at(r.body, "object"), "chat.completion");
     resp_free(&r);
     int n = up_count(up);
@@ -264,9 +216,7 @@ static void one_stored_answer_serves_every_dialect_streamed_or_whole(void **stat
                  "\"be brief\"},{\"role\":\"user\",\"content\":\"told thrice\"}]}");
     assert_chat_stream(&r, false);
     resp_free(&r);
-    r = must_hit(gw, MESSAGES,
-                 "{\"model\":\"m\",\"max_tokens\":100,\"system\":\"be "
-                 "brief\",\"messages\":[{\"role\":\"user\",\"content\":\"told thrice\"}]}");
+    r = must_hit(gw, MESSAGES, WITH("\"max_tokens\":100,\"system\":\"be brief\"", "told thrice"));
     has(&r, "\"type\":\"message\"");
     has(&r, "{\"type\":\"text\",\"text\":\"hello from upstream\"");
     has(&r, "\"input_tokens\":11");
@@ -301,28 +251,24 @@ static void one_stored_answer_serves_every_dialect_streamed_or_whole(void **stat
 static void answers_of_responses_serve_the_others(void **state)
 {
     (void)state;
-    struct resp r = hit_of(gw, RESPONSES, "{\"model\":\"m\",\"input\":\"other way\"}");
-    has(&r, "hello from responses");
-    resp_free(&r);
-    r = must_hit(gw, CHAT, ASK("other way"));
+    SAYS(until_hit(gw, RESPONSES, KEY, "{\"model\":\"m\",\"input\":\"other way\"}"),
+         "hello from responses");
+    struct resp r = must_hit(gw, CHAT, ASK("other way"));
     assert_string_equal(json_at(r.body, "content"), "hello from responses");
     resp_free(&r);
-    r = must_hit(gw, MESSAGES,
+    SAYS(
+        must_hit(gw, MESSAGES,
                  "{\"model\":\"m\",\"max_tokens\":50,\"messages\":[{\"role\":\"user\",\"content\":["
-                 "{\"type\":\"text\",\"text\":\"other way\"}]}]}");
-    has(&r, "hello from responses");
-    resp_free(&r);
+                 "{\"type\":\"text\",\"text\":\"other way\"}]}]}"),
+        "hello from responses");
 }
 
 static void what_one_dialect_alone_can_say_stays_in_it(void **state)
 {
     (void)state;
-    struct resp r = hit_of(gw, CHAT, ASK("say more"));
-    has(&r, "\"annotations\":[{\"url\":\"u\"}]");
-    resp_free(&r);
-    r = http(gw->port, "POST", MESSAGES, KEY "cache-control: only-if-cached\r\n",
-             "{\"model\":\"m\",\"max_tokens\":50,\"messages\":[{\"role\":\"user\",\"content\":"
-             "\"say more\"}]}");
+    SAYS(until_hit(gw, CHAT, KEY, ASK("say more")), "\"annotations\":[{\"url\":\"u\"}]");
+    struct resp r =
+        http(gw->port, "POST", MESSAGES, KEY ONLY_CACHED, WITH("\"max_tokens\":50", "say more"));
     assert_int_equal(r.status, 504);
     assert_string_equal(header(&r, "x-larder-reason"), "dialect");
     resp_free(&r);
@@ -331,13 +277,11 @@ static void what_one_dialect_alone_can_say_stays_in_it(void **state)
 static void tools_and_reasoning_survive_in_every_form(void **state)
 {
     (void)state;
-    struct resp r = post(gw->port, CHAT,
-                         "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\","
-                         "\"content\":\"use tools\"}]}");
+    struct resp r = post(gw->port, CHAT, STREAM("use tools"));
     assert_chat_stream(&r, false);
     has(&r, "call_up1"); /* first hand: the upstream's ids */
     resp_free(&r);
-    r = hit_of(gw, CHAT, ASK("use tools"));
+    r = until_hit(gw, CHAT, KEY, ASK("use tools"));
     has(&r, "\"reasoning_content\":\"let me think\"");
     has(&r, "\"arguments\":\"{\\\"where\\\":\\\"here\\\"}\"");
     has(&r, "\"finish_reason\":\"tool_calls\"");
@@ -353,17 +297,10 @@ static void tools_and_reasoning_survive_in_every_form(void **state)
     r = must_hit(gw, CHAT, ASK("use tools"));
     assert_null(strstr(r.body, first));
     resp_free(&r);
-    r = must_hit(gw, MESSAGES,
-                 "{\"model\":\"m\",\"max_tokens\":50,\"messages\":[{\"role\":\"user\",\"content\":"
-                 "\"use tools\"}]}");
-    has(&r, "\"type\":\"thinking\",\"thinking\":\"let me think\"");
-    has(&r, "\"type\":\"tool_use\"");
-    has(&r, "\"input\":{\"where\":\"here\"}");
-    has(&r, "\"stop_reason\":\"tool_use\"");
-    resp_free(&r);
-    r = must_hit(gw, MESSAGES,
-                 "{\"model\":\"m\",\"stream\":true,\"max_tokens\":50,\"messages\":[{\"role\":"
-                 "\"user\",\"content\":\"use tools\"}]}");
+    SAYS(must_hit(gw, MESSAGES, WITH("\"max_tokens\":50", "use tools")),
+         "\"type\":\"thinking\",\"thinking\":\"let me think\"", "\"type\":\"tool_use\"",
+         "\"input\":{\"where\":\"here\"}", "\"stop_reason\":\"tool_use\"");
+    r = must_hit(gw, MESSAGES, WITH("\"stream\":true,\"max_tokens\":50", "use tools"));
     static const char *const order[] = {"message_start",
                                         "content_block_start",
                                         "*content_block_delta",
@@ -380,11 +317,8 @@ static void tools_and_reasoning_survive_in_every_form(void **state)
     assert_events(&r, order);
     has(&r, "input_json_delta");
     resp_free(&r);
-    r = must_hit(gw, RESPONSES, "{\"model\":\"m\",\"input\":\"use tools\"}");
-    has(&r, "\"type\":\"function_call\"");
-    has(&r, "\"name\":\"look\"");
-    has(&r, "let me think");
-    resp_free(&r);
+    SAYS(must_hit(gw, RESPONSES, "{\"model\":\"m\",\"input\":\"use tools\"}"),
+         "\"type\":\"function_call\"", "\"name\":\"look\"", "let me think");
     r = must_hit(gw, RESPONSES, "{\"model\":\"m\",\"stream\":true,\"input\":\"use tools\"}");
     assert_sequence(&r);
     has(&r, "response.function_call_arguments.done");
@@ -394,25 +328,14 @@ static void tools_and_reasoning_survive_in_every_form(void **state)
 static void refusals_and_log_probabilities_are_replayed(void **state)
 {
     (void)state;
-    struct resp r = hit_of(gw, CHAT, ASK("refuse"));
-    has(&r, "\"refusal\":\"I will not\"");
-    resp_free(&r);
-    r = must_hit(gw, CHAT,
-                 "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":"
-                 "\"refuse\"}]}");
-    has(&r, "\"refusal\":\"I will not\"");
-    resp_free(&r);
-    const char *likely = "{\"model\":\"m\",\"logprobs\":true,\"messages\":[{\"role\":\"user\","
-                         "\"content\":\"how likely\"}]}";
-    r = hit_of(gw, CHAT, likely);
-    has(&r, "\"logprob\":-0.25");
-    resp_free(&r);
-    r = must_hit(gw, CHAT,
-                 "{\"model\":\"m\",\"stream\":true,\"logprobs\":true,\"messages\":[{\"role\":"
-                 "\"user\",\"content\":\"how likely\"}]}");
-    has(&r, "\"logprob\":-0.25");
-    resp_free(&r);
-    r = post(gw->port, CHAT, ASK("how likely")); /* without log probabilities: another question */
+    SAYS(until_hit(gw, CHAT, KEY, ASK("refuse")), "\"refusal\":\"I will not\"");
+    SAYS(must_hit(gw, CHAT, STREAM("refuse")), "\"refusal\":\"I will not\"");
+    const char *likely = WITH("\"logprobs\":true", "how likely");
+    SAYS(until_hit(gw, CHAT, KEY, likely), "\"logprob\":-0.25");
+    SAYS(must_hit(gw, CHAT, WITH("\"stream\":true,\"logprobs\":true", "how likely")),
+         "\"logprob\":-0.25");
+    struct resp r =
+        post(gw->port, CHAT, ASK("how likely")); /* without log probabilities: another question */
     assert_string_equal(header(&r, "x-larder-cache"), "miss");
     resp_free(&r);
 }
@@ -420,18 +343,16 @@ static void refusals_and_log_probabilities_are_replayed(void **state)
 static void completions_are_stored_and_replayed(void **state)
 {
     (void)state;
-    struct resp r =
-        hit_of(gw, "/v1/completions", "{\"model\":\"m\",\"prompt\":\"once\",\"max_tokens\":16}");
+    struct resp r = until_hit(gw, "/v1/completions", KEY,
+                              "{\"model\":\"m\",\"prompt\":\"once\",\"max_tokens\":16}");
     assert_string_equal(json_at(r.body, "object"), "text_completion");
     has(&r, "\"text\":\" upon a time\"");
     has(&r, "\"token_logprobs\":[-0.5]");
     assert_memory_equal(json_at(r.body, "id"), "cmpl-", 5);
     resp_free(&r);
-    r = must_hit(gw, "/v1/completions",
-                 "{\"model\":\"m\",\"prompt\":\"once\",\"stream\":true,\"max_tokens\":16}");
-    has(&r, " upon a time");
-    has(&r, "data: [DONE]\n\n");
-    resp_free(&r);
+    SAYS(must_hit(gw, "/v1/completions",
+                  "{\"model\":\"m\",\"prompt\":\"once\",\"stream\":true,\"max_tokens\":16}"),
+         " upon a time", "data: [DONE]\n\n");
     r = post(gw->port, "/v1/completions", "{\"model\":\"m\",\"prompt\":\"twice\"}");
     assert_string_equal(header(&r, "x-larder-cache"), "miss");
     resp_free(&r);
@@ -460,9 +381,7 @@ static void an_anthropic_upstream_serves_openai_clients(void **state)
     assert_events(&r, responses_text);
     assert_sequence(&r);
     resp_free(&r);
-    r = post(g->port, CHAT,
-             "{\"model\":\"m\",\"logit_bias\":{\"1\":1},\"messages\":[{\"role\":\"user\","
-             "\"content\":\"hi\"}]}");
+    r = post(g->port, CHAT, WITH("\"logit_bias\":{\"1\":1}", "hi"));
     assert_int_equal(r.status, 400);
     has(&r, "logit_bias");
     assert_string_equal(json_at(r.body, "code"), "unsupported");
@@ -471,19 +390,18 @@ static void an_anthropic_upstream_serves_openai_clients(void **state)
     assert_int_equal(r.status, 400);
     resp_free(&r);
     done(g);
-    r = post(gw->port, MESSAGES,
-             "{\"model\":\"m\",\"max_tokens\":10,\"thinking\":{\"type\":\"enabled\",\"budget_"
-             "tokens\":1024},\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
+    r = post(
+        gw->port, MESSAGES,
+        WITH("\"max_tokens\":10,\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":1024}", "hi"));
     assert_int_equal(r.status, 400);
     has(&r, "thinking");
     has(&r, "\"type\":\"error\"");
     resp_free(&r);
-    r = post(
-        gw->port, MESSAGES,
-        "{\"model\":\"m\",\"max_tokens\":10,\"metadata\":{\"user_id\":\"u\",\"x\":\"y\"},"
-        "\"system\":[{\"type\":\"text\",\"text\":\"s\",\"cache_control\":{\"type\":\"ephemeral\"}}]"
-        ","
-        "\"service_tier\":\"auto\",\"messages\":[{\"role\":\"user\",\"content\":\"dropped\"}]}");
+    r = post(gw->port, MESSAGES,
+             WITH("\"max_tokens\":10,\"metadata\":{\"user_id\":\"u\",\"x\":\"y\"},\"system\":[{"
+                  "\"type\":\"text\",\"text\":\"s\",\"cache_control\":{\"type\":\"ephemeral\"}}],"
+                  "\"service_tier\":\"auto\"",
+                  "dropped"));
     assert_int_equal(r.status, 200);
     assert_true(strlen(header(&r, "x-larder-dropped")) > 0); /* said, not silently lost */
     resp_free(&r);
@@ -576,17 +494,13 @@ static void errors_have_the_clients_shape_a_code_and_the_request_id(void **state
 static void an_upstreams_refusal_is_told_in_the_clients_words(void **state)
 {
     (void)state;
-    struct resp r = post(gw->port, MESSAGES,
-                         "{\"model\":\"m\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\","
-                         "\"content\":\"fail400\"}]}");
+    struct resp r = post(gw->port, MESSAGES, WITH("\"max_tokens\":5", "fail400"));
     assert_int_equal(r.status, 400);
     assert_memory_equal(r.body, "{\"type\":\"error\",\"error\":{", 25);
     has(&r, "bad thing");
     assert_string_equal(header(&r, "x-larder-reason"), "bad");
     resp_free(&r);
-    r = post(gw->port, MESSAGES,
-             "{\"model\":\"m\",\"max_tokens\":5,\"stream\":true,\"messages\":[{\"role\":\"user\","
-             "\"content\":\"fail429\"}]}");
+    r = post(gw->port, MESSAGES, WITH("\"max_tokens\":5,\"stream\":true", "fail429"));
     assert_int_equal(r.status, 429);
     assert_string_equal(header(&r, "retry-after"), "7");
     has(&r, "rate_limit_error");
@@ -596,9 +510,7 @@ static void an_upstreams_refusal_is_told_in_the_clients_words(void **state)
     assert_memory_equal(r.body, "{\"error\":{", 10);
     assert_null(strstr(r.body, "<html>"));
     resp_free(&r);
-    r = post(gw->port, MESSAGES,
-             "{\"model\":\"m\",\"max_tokens\":50,\"stream\":true,\"messages\":[{\"role\":\"user\","
-             "\"content\":\"cutoff\"}]}");
+    r = post(gw->port, MESSAGES, WITH("\"max_tokens\":50,\"stream\":true", "cutoff"));
     assert_int_equal(r.status, 200);
     has(&r, "event: error\n");
     assert_null(strstr(r.body, "message_stop"));
@@ -611,50 +523,29 @@ static void an_upstreams_refusal_is_told_in_the_clients_words(void **state)
 
 /* ---- in flight ---- */
 
-struct asker {
-    pthread_t thread;
-    const char *path, *body;
-    struct resp r;
-};
-
-static void *ask_thread(void *arg)
-{
-    struct asker *k = arg;
-    k->r = post(gw->port, k->path, k->body);
-    return NULL;
-}
-
 static void followers_of_every_dialect_share_one_flight(void **state)
 {
     (void)state;
-    struct asker k[] = {
-        {.path = CHAT,
-         .body = "{\"model\":\"m\",\"max_tokens\":64,\"stream\":true,\"messages\":[{\"role\":"
-                 "\"user\",\"content\":\"slow shared\"}]}"},
-        {.path = CHAT,
-         .body = "{\"model\":\"m\",\"max_tokens\":64,\"messages\":[{\"role\":\"user\",\"content\":"
-                 "\"slow shared\"}]}"},
-        {.path = MESSAGES,
-         .body = "{\"model\":\"m\",\"max_tokens\":64,\"stream\":true,\"messages\":[{\"role\":"
-                 "\"user\",\"content\":\"slow shared\"}]}"},
-        {.path = MESSAGES,
-         .body = "{\"model\":\"m\",\"max_tokens\":64,\"messages\":[{\"role\":\"user\",\"content\":"
-                 "\"slow shared\"}]}"},
-        {.path = RESPONSES,
-         .body = "{\"model\":\"m\",\"max_output_tokens\":64,\"stream\":true,\"input\":\"slow "
-                 "shared\"}"},
-        {.path = RESPONSES,
-         .body = "{\"model\":\"m\",\"max_output_tokens\":64,\"input\":\"slow shared\"}"},
+    static const struct {
+        const char *path, *body;
+    } cases[] = {
+        {CHAT, WITH("\"max_tokens\":64,\"stream\":true", "slow shared")},
+        {CHAT, WITH("\"max_tokens\":64", "slow shared")},
+        {MESSAGES, WITH("\"max_tokens\":64,\"stream\":true", "slow shared")},
+        {MESSAGES, WITH("\"max_tokens\":64", "slow shared")},
+        {RESPONSES, "{\"model\":\"m\",\"max_output_tokens\":64,\"stream\":true,"
+                    "\"input\":\"slow shared\"}"},
+        {RESPONSES, "{\"model\":\"m\",\"max_output_tokens\":64,\"input\":\"slow shared\"}"},
     };
+    struct asker k[sizeof cases / sizeof cases[0]];
     int n = up_count(up);
     for (size_t i = 0; i < sizeof k / sizeof k[0]; i++) {
-        pthread_create(&k[i].thread, NULL, ask_thread, &k[i]);
+        ask_begin(&k[i], gw, cases[i].path, cases[i].body);
         if (i == 0)
             EVENTUALLY(up_count(up) == n + 1);
     }
     for (size_t i = 0; i < sizeof k / sizeof k[0]; i++) {
-        pthread_join(k[i].thread, NULL);
-        assert_int_equal(k[i].r.status, 200);
+        ask_end(&k[i]);
         assert_string_equal(header(&k[i].r, "x-larder-cache"), i ? "coalesced" : "miss");
     }
     assert_int_equal(up_count(up), n + 1);
@@ -671,9 +562,8 @@ static void followers_of_every_dialect_share_one_flight(void **state)
 static void a_follower_keeps_going_when_the_leader_hangs_up(void **state)
 {
     (void)state;
-    struct asker k = {.path = CHAT, .body = ASK("slow leader leaves")};
-    const char *body = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\","
-                       "\"content\":\"slow leader leaves\"}]}";
+    struct asker k;
+    const char *body = STREAM("slow leader leaves");
     char req[1024];
     int n = up_count(up), aborted = up_aborted(up), fd = dial(gw->port);
     int len = snprintf(req, sizeof req,
@@ -682,25 +572,16 @@ static void a_follower_keeps_going_when_the_leader_hangs_up(void **state)
                        strlen(body), body);
     send_all(fd, req, (size_t)len);
     EVENTUALLY(up_count(up) == n + 1);
-    pthread_create(&k.thread, NULL, ask_thread, &k);
+    ask_begin(&k, gw, CHAT, ASK("slow leader leaves"));
     sleep_ms(100);
     close(fd);
-    pthread_join(k.thread, NULL);
-    assert_int_equal(k.r.status, 200);
+    ask_end(&k);
     assert_string_equal(header(&k.r, "x-larder-cache"), "coalesced");
     assert_string_equal(json_at(k.r.body, "content"), "hello from upstream");
     assert_int_equal(up_aborted(up), aborted);
     assert_int_equal(up_count(up), n + 1);
     resp_free(&k.r);
-    int status = 0; /* and it was kept: the store comes a moment after the answer */
-    for (int i = 0; i < 600 && status != 200; i++) {
-        struct resp r = http(gw->port, "POST", CHAT, KEY "cache-control: only-if-cached\r\n",
-                             ASK("slow leader leaves"));
-        status = r.status;
-        resp_free(&r);
-        sleep_ms(5);
-    }
-    assert_int_equal(status, 200);
+    until_stored(gw, ASK("slow leader leaves")); /* a moment after the answer */
     assert_int_equal(up_count(up), n + 1);
 }
 

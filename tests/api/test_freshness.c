@@ -1,25 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * api/test_freshness.c - what a stored answer may serve, for how long, and to whom it may be told.
  */
-#include "harness.h"
+#include "kit.h"
 
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
-#include <cmocka.h>
-#include <pthread.h>
-
-#define CHAT      "/v1/chat/completions"
-#define ASK(text) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
-#define WITH(member, text)                                                                         \
-    "{\"model\":\"m\"," member ",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
-#define KEY "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
 
 static struct up *up;
 static struct gw *gw; /* shared by tests that need no options */
@@ -29,32 +13,16 @@ static int start(void **state)
     (void)state;
     up = up_start(up_llm);
     gw = gw_start(up, NULL, NULL);
-    struct resp r = post(gw->port, CHAT, ASK("prove me"));
-    assert_int_equal(r.status, 200);
-    resp_free(&r);
+    prove(gw);
     return 0;
 }
 
 static int stop(void **state)
 {
     (void)state;
-    assert_int_equal(gw_stop(gw, SIGTERM), 0);
-    gw_free(gw);
+    done(gw);
     up_stop(up);
     return 0;
-}
-
-static void done(struct gw *g)
-{
-    assert_int_equal(gw_stop(g, SIGTERM), 0);
-    gw_free(g);
-}
-
-static struct resp ask(struct gw *g, const char *headers, const char *body)
-{
-    char all[2048];
-    snprintf(all, sizeof all, KEY "%s", headers);
-    return http(g->port, "POST", CHAT, all, body);
 }
 
 /* One request; asserts what x-larder-cache and x-larder-reason say. */
@@ -71,35 +39,11 @@ static void expect(struct gw *g, const char *headers, const char *body, const ch
     resp_free(&r);
 }
 
-/* Only what is stored answers with only-if-cached: waits for it. */
-static void until_stored(struct gw *g, const char *body)
-{
-    int status = 0;
-    for (int i = 0; i < 1000 && status != 200; i++) {
-        struct resp r = ask(g, "cache-control: only-if-cached\r\n", body);
-        status = r.status;
-        resp_free(&r);
-        sleep_ms(5);
-    }
-    if (status != 200)
-        fail_msg("never stored: %s", body);
-}
-
 /* Asks once and waits until that is stored. */
 static void store(struct gw *g, const char *headers, const char *body)
 {
-    struct resp r = ask(g, headers, body);
-    assert_int_equal(r.status, 200);
-    resp_free(&r);
+    assert_int_equal(status_of(g, headers, body), 200);
     until_stored(g, body);
-}
-
-static size_t count(const char *text, const char *what)
-{
-    size_t n = 0;
-    for (const char *p = strstr(text, what); p; p = strstr(p + 1, what))
-        n++;
-    return n;
 }
 
 /* ---- choices and limits ---- */
@@ -159,41 +103,22 @@ static void a_cut_answer_serves_its_own_limit_only(void **state)
     struct gw *g = gw_start(u, NULL, NULL);
     store(g, "", WITH("\"max_tokens\":5", "cut"));
     expect(g, "", WITH("\"max_completion_tokens\":5", "cut"), "hit", NULL);
-    expect(g, "cache-control: only-if-cached\r\n", WITH("\"max_tokens\":4", "cut"), "miss",
-           "token-limit");
-    expect(g, "cache-control: only-if-cached\r\n", WITH("\"max_tokens\":6", "cut"), "miss",
-           "token-limit");
-    expect(g, "cache-control: only-if-cached\r\n", ASK("cut"), "miss", "token-limit");
+    expect(g, ONLY_CACHED, WITH("\"max_tokens\":4", "cut"), "miss", "token-limit");
+    expect(g, ONLY_CACHED, WITH("\"max_tokens\":6", "cut"), "miss", "token-limit");
+    expect(g, ONLY_CACHED, ASK("cut"), "miss", "token-limit");
     done(g);
     up_stop(u);
-}
-
-struct asker {
-    pthread_t thread;
-    const char *body;
-    struct resp r;
-};
-
-static void *ask_thread(void *arg)
-{
-    struct asker *k = arg;
-    k->r = post(gw->port, CHAT, k->body);
-    return NULL;
 }
 
 /* Two at once, the second while the first is in flight; how many were sent upstream. */
 static int two_at_once(struct asker k[2], const char *first, const char *second)
 {
     int n = up_count(up);
-    k[0] = (struct asker){.body = first};
-    k[1] = (struct asker){.body = second};
-    pthread_create(&k[0].thread, NULL, ask_thread, &k[0]);
+    ask_begin(&k[0], gw, CHAT, first);
     EVENTUALLY(up_count(up) == n + 1);
-    pthread_create(&k[1].thread, NULL, ask_thread, &k[1]);
-    for (int i = 0; i < 2; i++) {
-        pthread_join(k[i].thread, NULL);
-        assert_int_equal(k[i].r.status, 200);
-    }
+    ask_begin(&k[1], gw, CHAT, second);
+    ask_end(&k[0]);
+    ask_end(&k[1]);
     return up_count(up) - n;
 }
 
@@ -255,7 +180,7 @@ static void the_closed_list_does_not_count_and_everything_else_does(void **state
         snprintf(body, sizeof body,
                  "{%s,\"messages\":[{\"role\":\"user\",\"content\":\"identity\"}],\"model\":\"m\"}",
                  loud[i]);
-        expect(gw, "cache-control: only-if-cached\r\n", body, "miss", "new");
+        expect(gw, ONLY_CACHED, body, "miss", "new");
     }
     expect(gw, "cache-control: only-if-cached\r\nanthropic-beta: b\r\n", ASK("identity"), "miss",
            "new");
@@ -275,12 +200,10 @@ static void the_query_counts(void **state)
     assert_int_equal(r.status, 200);
     resp_free(&r);
     sleep_ms(50);
-    r = http(gw->port, "POST", CHAT "?api-version=2", KEY "cache-control: only-if-cached\r\n",
-             ASK("query"));
+    r = http(gw->port, "POST", CHAT "?api-version=2", KEY ONLY_CACHED, ASK("query"));
     assert_int_equal(r.status, 504);
     resp_free(&r);
-    r = http(gw->port, "POST", CHAT "?api-version=1", KEY "cache-control: only-if-cached\r\n",
-             ASK("query"));
+    r = http(gw->port, "POST", CHAT "?api-version=1", KEY ONLY_CACHED, ASK("query"));
     assert_int_equal(r.status, 200);
     resp_free(&r);
 }
@@ -307,7 +230,7 @@ static void images_count_by_their_bytes(void **state)
     "{\"id\":\"" id1                                                                               \
     "\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}},"     \
     "{\"id\":\"" id2 "\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{ "    \
-                     "\\\"a\\\" : 2 }\"}}]},"                                                      \
+    "\\\"a\\\" : 2 }\"}}]},"                                                                       \
     "{\"role\":\"tool\",\"tool_call_id\":\"" r1 "\",\"content\":\"one\"},"                         \
     "{\"role\":\"tool\",\"tool_call_id\":\"" r2 "\",\"content\":\"two\"}]}"
 
@@ -317,7 +240,7 @@ static void tool_call_ids_count_by_position(void **state)
     store(gw, "", TOOLS("call_1", "call_2", "call_1", "call_2"));
     expect(gw, "", TOOLS("x", "y", "x", "y"), "hit", NULL);
     expect(gw, "", TOOLS("call_2", "call_1", "call_2", "call_1"), "hit", NULL);
-    expect(gw, "cache-control: only-if-cached\r\n", TOOLS("x", "y", "y", "x"), "miss",
+    expect(gw, ONLY_CACHED, TOOLS("x", "y", "y", "x"), "miss",
            "new"); /* the results change places */
 }
 
@@ -369,14 +292,11 @@ static void headers_and_categories_move_within_the_operators_limits(void **state
     store(g, "x-larder-tag: t7\r\nx-larder-category: unheard-of\r\n", ASK("t7"));
     assert_int_equal(ttl_of(g, "t7"), 3600000);
 
-    struct resp r = ask(g, "x-larder-category: never\r\nx-larder-ttl: 1h\r\n", ASK("never"));
-    assert_int_equal(r.status, 200);
-    resp_free(&r);
-    r = ask(g, "x-larder-ttl: 0\r\n", ASK("never"));
-    assert_int_equal(r.status, 200);
-    resp_free(&r);
+    assert_int_equal(status_of(g, "x-larder-category: never\r\nx-larder-ttl: 1h\r\n", ASK("never")),
+                     200);
+    assert_int_equal(status_of(g, "x-larder-ttl: 0\r\n", ASK("never")), 200);
     sleep_ms(50);
-    expect(g, "cache-control: only-if-cached\r\n", ASK("never"), "miss", "new");
+    expect(g, ONLY_CACHED, ASK("never"), "miss", "new");
     expect(g, "x-larder-category: never\r\n", ASK("t0"), "miss",
            NULL); /* stored, but not for this category */
 
@@ -384,7 +304,7 @@ static void headers_and_categories_move_within_the_operators_limits(void **state
     expect(g, "", hot, "miss", "temperature");
     expect(g, "x-larder-category: various\r\n", hot, "miss", "new");
     for (int i = 0; i < 400; i++) {
-        r = ask(g, "x-larder-category: various\r\n", hot);
+        struct resp r = ask(g, "x-larder-category: various\r\n", hot);
         bool hit = strcmp(header(&r, "x-larder-cache"), "hit") == 0;
         resp_free(&r);
         if (hit)
@@ -460,7 +380,7 @@ static void max_age_is_the_clients_own_limit(void **state)
     expect(gw, "cache-control: max-age=3600\r\n", ASK("aged"), "hit", NULL);
     sleep_ms(20);
     expect(gw, "cache-control: max-age=0, only-if-cached\r\n", ASK("aged"), "miss", "max-age");
-    struct resp r = ask(gw, "cache-control: only-if-cached\r\n", ASK("never, and only if cached"));
+    struct resp r = ask(gw, ONLY_CACHED, ASK("never, and only if cached"));
     assert_int_equal(r.status, 504);
     assert_string_equal(json_at(r.body, "code"), "not_cached");
     assert_string_equal(header(&r, "x-larder-reason"), "new");
@@ -490,16 +410,12 @@ static void a_stale_answer_rescues_from_a_dead_upstream_where_allowed(void **sta
                                                    "--answer-stale-while-revalidate", "1h", NULL},
                              "upstreams:\n- {url: 'http://127.0.0.1:%d', retries: 0}\n", u->port);
     expect(g, "", ASK("prove"), "miss", NULL);
-    struct resp r = ask(g, "x-larder-ttl: 1ms\r\n", ASK("rescue"));
-    assert_int_equal(r.status, 200);
-    resp_free(&r);
-    r = ask(g, "x-larder-ttl: 1ms\r\n", ASK("rescue fail500"));
+    assert_int_equal(status_of(g, "x-larder-ttl: 1ms\r\n", ASK("rescue")), 200);
+    struct resp r = ask(g, "x-larder-ttl: 1ms\r\n", ASK("rescue fail500"));
     assert_int_equal(r.status, 500);
     assert_string_equal(header(&r, "x-larder-cache"), "miss");
     resp_free(&r);
-    r = ask(g, "x-larder-ttl: 1ms\r\n", ASK("half a rescue"));
-    assert_int_equal(r.status, 200);
-    resp_free(&r);
+    assert_int_equal(status_of(g, "x-larder-ttl: 1ms\r\n", ASK("half a rescue")), 200);
     sleep_ms(100);
     atomic_store(&dead, true);
     expect(g, "cache-control: stale-if-error=600\r\n", ASK("half a rescue"), "stale",
@@ -537,9 +453,7 @@ static void without_an_upstream_the_stored_is_still_served(void **state)
     char dir[256];
     expect(g, "", ASK("prove"), "miss", NULL);
     store(g, "", ASK("kept"));
-    struct resp r = ask(g, "x-larder-ttl: 1ms\r\n", ASK("kept stale"));
-    assert_int_equal(r.status, 200);
-    resp_free(&r);
+    assert_int_equal(status_of(g, "x-larder-ttl: 1ms\r\n", ASK("kept stale")), 200);
     sleep_ms(200);
     snprintf(dir, sizeof dir, "%s", g->dir);
     assert_int_equal(gw_stop(g, SIGTERM), 0);
@@ -549,14 +463,12 @@ static void without_an_upstream_the_stored_is_still_served(void **state)
     expect(g, "cache-control: stale-if-error=60\r\n", ASK("kept stale"), "stale", NULL);
     expect(g, "cache-control: stale-while-revalidate=60\r\n", ASK("kept stale"), "stale",
            "stale-while-revalidate");
-    r = ask(g, "", ASK("never asked"));
+    struct resp r = ask(g, "", ASK("never asked"));
     assert_int_equal(r.status, 503);
     assert_string_equal(json_at(r.body, "code"), "no_model");
     assert_non_null(strstr(r.body, "--upstream"));
     resp_free(&r);
-    r = http(
-        g->port, "POST", "/v1/messages", KEY,
-        "{\"model\":\"m\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+    r = http(g->port, "POST", "/v1/messages", KEY, WITH("\"max_tokens\":5", "x"));
     assert_int_equal(r.status, 503);
     assert_non_null(strstr(r.body, "\"type\":\"error\""));
     resp_free(&r);
@@ -603,9 +515,9 @@ static void what_is_not_whole_is_not_kept(void **state)
     }
     expect(g, "", ASK("filter"), "miss", "new");
     sleep_ms(50);
-    expect(g, "cache-control: only-if-cached\r\n", odd[0], "miss", "new");
-    expect(g, "cache-control: only-if-cached\r\n", odd[1], "miss", "new");
-    expect(g, "cache-control: only-if-cached\r\n", ASK("filter"), "miss", "new");
+    expect(g, ONLY_CACHED, odd[0], "miss", "new");
+    expect(g, ONLY_CACHED, odd[1], "miss", "new");
+    expect(g, ONLY_CACHED, ASK("filter"), "miss", "new");
     struct resp r =
         post(g->port, "/v1/embeddings", "{\"model\":\"e\",\"input\":[\"a\",\"b\",\"c\"]}");
     assert_int_equal(r.status, 502); /* one vector for three inputs */
@@ -627,8 +539,8 @@ static void what_is_too_large_or_has_no_time_is_passed_on_and_not_kept(void **st
     assert_int_equal(count(r.body, "\"content\":\"x\""), 9000);
     resp_free(&r);
     store(g, "", ASK("long 2000"));
-    expect(g, "cache-control: only-if-cached\r\n", ASK("long 20000"), "miss", "new");
-    expect(g, "cache-control: only-if-cached\r\n", ASK("long 9000"), "miss", "new");
+    expect(g, ONLY_CACHED, ASK("long 20000"), "miss", "new");
+    expect(g, ONLY_CACHED, ASK("long 9000"), "miss", "new");
     done(g);
     g = gw_start(up, NULL, (const char *const[]){"--answer-ttl", "0", NULL});
     expect(g, "", ASK("prove"), "miss", NULL);
@@ -657,7 +569,7 @@ static void every_answer_says_why(void **state)
     } cases[] = {
         {"POST", CHAT, KEY, "{"},
         {"POST", CHAT, KEY, ASK("why")},
-        {"POST", CHAT, KEY "cache-control: only-if-cached\r\n", ASK("why not")},
+        {"POST", CHAT, KEY ONLY_CACHED, ASK("why not")},
         {"POST", CHAT, "content-type: text/plain\r\n", ASK("why")},
         {"POST", CHAT, KEY "origin: http://evil.example\r\n", ASK("why")},
         {"POST", CHAT, KEY, WITH("\"temperature\":1", "why")},

@@ -1,21 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * api/test_gateway.c - the main job seen from outside: asked twice, answered once, with the proof.
  */
-#include "harness.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
-#include <cmocka.h>
-#include <pthread.h>
-#include <signal.h>
-
-#define CHAT "/v1/chat/completions"
-#define ASK(text) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
+#include "kit.h"
 
 static struct up *up;
 static struct gw *gw;
@@ -24,48 +10,24 @@ static int start(void **state)
 {
     (void)state;
     up = up_start(up_llm);
-    gw = gw_start(up, NULL, (const char *const[]){"--answer-stale-while-revalidate", "1h",
-                                                  "--answer-stale-if-error", "1h", NULL});
+    gw = gw_start(up, NULL,
+                  (const char *const[]){"--answer-stale-while-revalidate", "1h",
+                                        "--answer-stale-if-error", "1h", NULL});
     return 0;
 }
 
 static int stop(void **state)
 {
     (void)state;
-    assert_int_equal(gw_stop(gw, SIGTERM), 0);
-    gw_free(gw);
+    done(gw);
     up_stop(up);
     return 0;
 }
 
-/* The credential succeeds once upstream, so that hits may be served to it. */
-static void prove(void)
-{
-    struct resp r = post(gw->port, CHAT, ASK("prove me"));
-    assert_int_equal(r.status, 200);
-    resp_free(&r);
-}
-
-/* Asks until the answer comes from the cache: the store is written behind the answer. */
-static struct resp until_hit(const char *path, const char *headers, const char *body)
-{
-    struct resp r = {0};
-    for (int i = 0; i < 400; i++) {
-        r = http(gw->port, "POST", path, headers, body);
-        if (strcmp(header(&r, "x-larder-cache"), "hit") == 0)
-            return r;
-        resp_free(&r);
-        sleep_ms(5);
-    }
-    fail_msg("never a hit: %s", body);
-    return r;
-}
-#define KEY "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
-
 static void second_identical_question_is_a_hit_with_proof(void **state)
 {
     (void)state;
-    prove();
+    prove(gw);
     struct resp a = post(gw->port, CHAT, ASK("twice"));
     assert_int_equal(a.status, 200);
     assert_string_equal(header(&a, "x-larder-cache"), "miss");
@@ -73,7 +35,7 @@ static void second_identical_question_is_a_hit_with_proof(void **state)
     assert_string_equal(header(&a, "x-ratelimit-remaining-requests"), "99");
     assert_string_equal(json_at(a.body, "content"), "hello from upstream");
     assert_string_equal(json_at(a.body, "system_fingerprint"), "fp_7");
-    struct resp b = until_hit(CHAT, KEY, ASK("twice"));
+    struct resp b = until_hit(gw, CHAT, KEY, ASK("twice"));
     int n = up_count(up);
     assert_string_equal(header(&b, "x-larder-shelf"), "exact");
     assert_int_equal(strlen(header(&b, "x-larder-entry")), 32);
@@ -92,11 +54,11 @@ static void second_identical_question_is_a_hit_with_proof(void **state)
 static void who_has_read_the_answer_and_asks_again_gets_a_hit(void **state)
 {
     (void)state;
-    prove();
+    prove(gw);
     for (int i = 0; i < 60; i++) {
         char body[256];
-        snprintf(body, sizeof body, "{\"model\":\"m\",\"stream\":%s,\"messages\":[{\"role\":\"user\",\"content\":"
-                 "\"at once %d\"}]}", i % 2 ? "true" : "false", i);
+        snprintf(body, sizeof body, WITH("\"stream\":%s", "at once %d"), i % 2 ? "true" : "false",
+                 i);
         struct resp r = post(gw->port, CHAT, body);
         assert_string_equal(header(&r, "x-larder-cache"), "miss");
         resp_free(&r);
@@ -111,14 +73,16 @@ static void other_spellings_of_the_same_json_hit(void **state)
     (void)state;
     static const char *const spellings[] = {
         "{\"messages\":[{\"content\":\"sp\\u0065lled\",\"role\":\"user\"}],\"model\":\"m\"}",
-        " { \"model\" : \"m\" , \"messages\" : [ { \"role\" : \"user\", \"content\" : \"spelled\" } ] } ",
-        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"spelled\"}]}]}",
-        "{\"model\":\"m\",\"stream\":false,\"user\":\"bob\",\"messages\":[{\"role\":\"user\",\"content\":\"spelled\"}]}",
-        "{\"model\":\"m\",\"temperature\":0,\"messages\":[{\"role\":\"user\",\"content\":\"spelled\"}]}",
-        "{\"model\":\"m\",\"temperature\":0.0,\"messages\":[{\"role\":\"user\",\"content\":\"spelled\"}]}",
+        " { \"model\" : \"m\" , \"messages\" : [ { \"role\" : \"user\", \"content\" : \"spelled\" "
+        "} ] } ",
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
+        "\"text\":\"spelled\"}]}]}",
+        WITH("\"stream\":false,\"user\":\"bob\"", "spelled"),
+        WITH("\"temperature\":0", "spelled"),
+        WITH("\"temperature\":0.0", "spelled"),
     };
-    prove();
-    struct resp r = until_hit(CHAT, KEY, ASK("spelled"));
+    prove(gw);
+    struct resp r = until_hit(gw, CHAT, KEY, ASK("spelled"));
     resp_free(&r);
     for (int i = 0; i < 4; i++) {
         r = post(gw->port, CHAT, spellings[i]);
@@ -128,7 +92,7 @@ static void other_spellings_of_the_same_json_hit(void **state)
     r = post(gw->port, CHAT, spellings[4]); /* a member more is another question */
     assert_string_equal(header(&r, "x-larder-cache"), "miss");
     resp_free(&r);
-    r = until_hit(CHAT, KEY, spellings[4]);
+    r = until_hit(gw, CHAT, KEY, spellings[4]);
     resp_free(&r);
     r = post(gw->port, CHAT, spellings[5]); /* 0 and 0.0 are one number */
     assert_string_equal(header(&r, "x-larder-cache"), "hit");
@@ -138,15 +102,15 @@ static void other_spellings_of_the_same_json_hit(void **state)
 static void streamed_answers_serve_whole_ones_and_the_reverse(void **state)
 {
     (void)state;
-    prove();
-    const char *streamed = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"both ways\"}]}";
+    prove(gw);
+    const char *streamed = STREAM("both ways");
     struct resp a = post(gw->port, CHAT, streamed);
     assert_int_equal(a.status, 200);
     assert_non_null(strstr(header(&a, "content-type"), "text/event-stream"));
     assert_non_null(strstr(a.body, "data: [DONE]\n\n"));
     assert_null(strstr(a.body, "\"usage\":{")); /* asked of the upstream, taken out again */
     assert_non_null(strstr(up_last_body(up), "include_usage"));
-    struct resp b = until_hit(CHAT, KEY, ASK("both ways"));
+    struct resp b = until_hit(gw, CHAT, KEY, ASK("both ways"));
     assert_string_equal(json_at(b.body, "content"), "hello from upstream");
     assert_string_equal(json_at(b.body, "completion_tokens"), "5");
     struct resp c = post(gw->port, CHAT, streamed);
@@ -161,15 +125,16 @@ static void streamed_answers_serve_whole_ones_and_the_reverse(void **state)
 static void anthropic_client_and_openai_upstream_understand_each_other(void **state)
 {
     (void)state;
-    prove();
-    const char *ask = "{\"model\":\"m\",\"max_tokens\":100,\"messages\":[{\"role\":\"user\",\"content\":\"translate me\"}]}";
-    const char *headers = "content-type: application/json\r\nx-api-key: sk-test\r\nanthropic-version: 2023-06-01\r\n";
+    prove(gw);
+    const char *ask = WITH("\"max_tokens\":100", "translate me");
+    const char *headers =
+        "content-type: application/json\r\nx-api-key: sk-test\r\nanthropic-version: 2023-06-01\r\n";
     struct resp a = http(gw->port, "POST", "/v1/messages", headers, ask);
     assert_int_equal(a.status, 200);
     assert_string_equal(json_at(a.body, "type"), "message");
     assert_string_equal(json_at(a.body, "stop_reason"), "end_turn");
     assert_non_null(strstr(a.body, "hello from upstream"));
-    struct resp b = until_hit("/v1/messages", headers, ask);
+    struct resp b = until_hit(gw, "/v1/messages", headers, ask);
     assert_non_null(strstr(b.body, "hello from upstream"));
     resp_free(&a);
     resp_free(&b);
@@ -178,8 +143,8 @@ static void anthropic_client_and_openai_upstream_understand_each_other(void **st
 static void variety_is_honoured(void **state)
 {
     (void)state;
-    prove();
-    const char *hot = "{\"model\":\"m\",\"temperature\":0.7,\"messages\":[{\"role\":\"user\",\"content\":\"hot\"}]}";
+    prove(gw);
+    const char *hot = WITH("\"temperature\":0.7", "hot");
     for (int i = 0; i < 3; i++) {
         struct resp r = post(gw->port, CHAT, hot);
         assert_string_equal(header(&r, "x-larder-cache"), "miss");
@@ -192,14 +157,18 @@ static void variety_is_honoured(void **state)
 static void unknown_credentials_never_get_hits(void **state)
 {
     (void)state;
-    prove();
-    struct resp r = until_hit(CHAT, KEY, ASK("private"));
+    prove(gw);
+    struct resp r = until_hit(gw, CHAT, KEY, ASK("private"));
     resp_free(&r);
-    r = http(gw->port, "POST", CHAT, "content-type: application/json\r\nauthorization: Bearer sk-wrong\r\n", ASK("private"));
+    r = http(gw->port, "POST", CHAT,
+             "content-type: application/json\r\nauthorization: Bearer sk-wrong\r\n",
+             ASK("private"));
     assert_int_equal(r.status, 401);
     assert_string_not_equal(header(&r, "x-larder-cache"), "hit");
     resp_free(&r);
-    r = http(gw->port, "POST", CHAT, "content-type: application/json\r\nauthorization: Bearer sk-other\r\n", ASK("private"));
+    r = http(gw->port, "POST", CHAT,
+             "content-type: application/json\r\nauthorization: Bearer sk-other\r\n",
+             ASK("private"));
     assert_int_equal(r.status, 200);
     assert_string_equal(header(&r, "x-larder-cache"), "miss"); /* another tenant */
     resp_free(&r);
@@ -208,49 +177,39 @@ static void unknown_credentials_never_get_hits(void **state)
 static void request_cache_control_is_obeyed(void **state)
 {
     (void)state;
-    prove();
-    struct resp r = until_hit(CHAT, KEY, ASK("controlled"));
+    prove(gw);
+    struct resp r = until_hit(gw, CHAT, KEY, ASK("controlled"));
     resp_free(&r);
-    r = http(gw->port, "POST", CHAT, KEY "cache-control: no-cache\r\n", ASK("controlled"));
+    r = ask(gw, "cache-control: no-cache\r\n", ASK("controlled"));
     assert_string_equal(header(&r, "x-larder-cache"), "miss");
     assert_string_equal(header(&r, "x-larder-reason"), "no-cache");
     resp_free(&r);
-    r = http(gw->port, "POST", CHAT, KEY "cache-control: only-if-cached\r\n", ASK("never asked"));
-    assert_int_equal(r.status, 504);
-    resp_free(&r);
-    r = http(gw->port, "POST", CHAT, KEY "cache-control: no-store\r\n", ASK("unstored"));
-    assert_int_equal(r.status, 200);
-    resp_free(&r);
+    assert_int_equal(status_of(gw, ONLY_CACHED, ASK("never asked")), 504);
+    assert_int_equal(status_of(gw, "cache-control: no-store\r\n", ASK("unstored")), 200);
     sleep_ms(60);
-    r = http(gw->port, "POST", CHAT, KEY "cache-control: only-if-cached\r\n", ASK("unstored"));
-    assert_int_equal(r.status, 504);
-    resp_free(&r);
-    r = http(gw->port, "POST", CHAT, KEY "cache-control: max-age=x\r\n", ASK("controlled"));
-    assert_int_equal(r.status, 400);
-    resp_free(&r);
+    assert_int_equal(status_of(gw, ONLY_CACHED, ASK("unstored")), 504);
+    assert_int_equal(status_of(gw, "cache-control: max-age=x\r\n", ASK("controlled")), 400);
 }
 
 static void expired_answers_are_refreshed_behind_or_rescue_errors(void **state)
 {
     (void)state;
-    prove();
-    struct resp r = http(gw->port, "POST", CHAT, KEY "x-larder-ttl: 1ms\r\n", ASK("stale one"));
-    assert_int_equal(r.status, 200);
-    resp_free(&r);
+    prove(gw);
+    assert_int_equal(status_of(gw, "x-larder-ttl: 1ms\r\n", ASK("stale one")), 200);
     sleep_ms(60);
-    r = post(gw->port, CHAT, ASK("stale one"));
+    struct resp r = post(gw->port, CHAT, ASK("stale one"));
     assert_string_equal(header(&r, "x-larder-cache"), "miss"); /* not granted by the request */
     assert_string_equal(header(&r, "x-larder-reason"), "expired");
     resp_free(&r);
-    r = http(gw->port, "POST", CHAT, KEY "x-larder-ttl: 1ms\r\n", ASK("stale two"));
+    r = ask(gw, "x-larder-ttl: 1ms\r\n", ASK("stale two"));
     resp_free(&r);
     sleep_ms(60);
     int n = up_count(up);
-    r = http(gw->port, "POST", CHAT, KEY "cache-control: stale-while-revalidate=60\r\n", ASK("stale two"));
+    r = ask(gw, "cache-control: stale-while-revalidate=60\r\n", ASK("stale two"));
     assert_string_equal(header(&r, "x-larder-cache"), "stale");
     resp_free(&r);
     EVENTUALLY(up_count(up) == n + 1);
-    r = until_hit(CHAT, KEY, ASK("stale two"));
+    r = until_hit(gw, CHAT, KEY, ASK("stale two"));
     resp_free(&r);
 }
 
@@ -277,20 +236,16 @@ static void upstream_refusals_come_back_as_they_are(void **state)
 static void broken_and_filtered_streams_are_not_stored(void **state)
 {
     (void)state;
-    prove();
-    struct resp r = post(gw->port, CHAT, "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"cutoff\"}]}");
+    prove(gw);
+    struct resp r = post(gw->port, CHAT, STREAM("cutoff"));
     assert_true(r.torn || strstr(r.body, "error"));
     resp_free(&r);
     r = post(gw->port, CHAT, ASK("filtered"));
     assert_int_equal(r.status, 200);
     resp_free(&r);
     sleep_ms(60);
-    r = http(gw->port, "POST", CHAT, KEY "cache-control: only-if-cached\r\n", ASK("cutoff"));
-    assert_int_equal(r.status, 504);
-    resp_free(&r);
-    r = http(gw->port, "POST", CHAT, KEY "cache-control: only-if-cached\r\n", ASK("filtered"));
-    assert_int_equal(r.status, 504);
-    resp_free(&r);
+    assert_int_equal(status_of(gw, ONLY_CACHED, ASK("cutoff")), 504);
+    assert_int_equal(status_of(gw, ONLY_CACHED, ASK("filtered")), 504);
 }
 
 static void bad_requests_get_one_clear_error(void **state)
@@ -305,7 +260,8 @@ static void bad_requests_get_one_clear_error(void **state)
         {"{\"model\":\"m\",\"messages\":\"x\"}", "messages", 400},
         {"{\"model\":7,\"messages\":[]}", "model", 400},
         {"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"\xff\"}]}", "UTF-8", 400},
-        {"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"\\ud800\"}]}", "surrogate", 400},
+        {"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"\\ud800\"}]}",
+         "surrogate", 400},
         {"[]", "object", 400},
         {"", "", 400},
     };
@@ -321,7 +277,8 @@ static void bad_requests_get_one_clear_error(void **state)
     struct resp r = http(gw->port, "POST", CHAT, "content-type: text/plain\r\n", "{}");
     assert_int_equal(r.status, 415);
     resp_free(&r);
-    r = http(gw->port, "POST", CHAT, "content-type: application/json\r\nOrigin: http://evil.example\r\n", ASK("x"));
+    r = http(gw->port, "POST", CHAT,
+             "content-type: application/json\r\nOrigin: http://evil.example\r\n", ASK("x"));
     assert_int_equal(r.status, 403);
     resp_free(&r);
 }
@@ -329,7 +286,8 @@ static void bad_requests_get_one_clear_error(void **state)
 static void anthropic_errors_have_anthropic_shape(void **state)
 {
     (void)state;
-    struct resp r = http(gw->port, "POST", "/v1/messages", KEY, "{\"model\":\"m\",\"messages\":[]}");
+    struct resp r =
+        http(gw->port, "POST", "/v1/messages", KEY, "{\"model\":\"m\",\"messages\":[]}");
     assert_int_equal(r.status, 400);
     assert_string_equal(json_at(r.body, "type"), "error");
     assert_non_null(strstr(r.body, "invalid_request_error"));
@@ -339,7 +297,8 @@ static void anthropic_errors_have_anthropic_shape(void **state)
 static void everything_else_passes_through_untouched(void **state)
 {
     (void)state;
-    struct resp r = http(gw->port, "GET", "/v1/files?after=x%20y", "authorization: Bearer sk-test\r\nx-mine: 1\r\n", NULL);
+    struct resp r = http(gw->port, "GET", "/v1/files?after=x%20y",
+                         "authorization: Bearer sk-test\r\nx-mine: 1\r\n", NULL);
     assert_int_equal(r.status, 200);
     assert_string_equal(r.body, "/v1/files?after=x%20y");
     assert_string_equal(header(&r, "x-larder-cache"), "bypass");
@@ -349,7 +308,8 @@ static void everything_else_passes_through_untouched(void **state)
     r = http(gw->port, "DELETE", "/something", "authorization: Bearer sk-test\r\n", NULL);
     assert_string_equal(r.body, "/something");
     resp_free(&r);
-    r = post(gw->port, "/v1/responses", "{\"model\":\"m\",\"input\":\"hi\",\"previous_response_id\":\"resp_1\"}");
+    r = post(gw->port, "/v1/responses",
+             "{\"model\":\"m\",\"input\":\"hi\",\"previous_response_id\":\"resp_1\"}");
     assert_string_equal(header(&r, "x-larder-cache"), "bypass");
     assert_string_equal(header(&r, "x-larder-reason"), "previous-response");
     assert_string_equal(r.body, "/v1/responses");
@@ -359,11 +319,13 @@ static void everything_else_passes_through_untouched(void **state)
 static void embeddings_are_cached_per_input(void **state)
 {
     (void)state;
-    prove();
-    struct resp r = post(gw->port, "/v1/embeddings", "{\"model\":\"e\",\"input\":[\"a\",\"bb\",\"ccc\"]}");
+    prove(gw);
+    struct resp r =
+        post(gw->port, "/v1/embeddings", "{\"model\":\"e\",\"input\":[\"a\",\"bb\",\"ccc\"]}");
     assert_int_equal(r.status, 200);
     resp_free(&r);
-    r = post(gw->port, "/v1/embeddings", "{\"model\":\"e\",\"input\":[\"dddd\",\"a\",\"bb\",\"eeeee\",\"ccc\"]}");
+    r = post(gw->port, "/v1/embeddings",
+             "{\"model\":\"e\",\"input\":[\"dddd\",\"a\",\"bb\",\"eeeee\",\"ccc\"]}");
     assert_int_equal(r.status, 200);
     assert_string_equal(header(&r, "x-larder-reason"), "partial:3/5");
     assert_null(strstr(up_last_body(up), "\"bb\""));
@@ -387,37 +349,19 @@ static void embeddings_are_cached_per_input(void **state)
     resp_free(&r);
 }
 
-struct asker {
-    pthread_t thread;
-    const char *body;
-    struct resp r;
-};
-
-static void *ask_thread(void *arg)
-{
-    struct asker *a = arg;
-    a->r = post(gw->port, CHAT, a->body);
-    return NULL;
-}
-
 static void identical_requests_in_flight_share_one_call(void **state)
 {
     (void)state;
-    prove();
-    struct asker a[8] = {0};
-    int n = up_count(up);
+    prove(gw);
+    struct asker a[8];
+    int n = up_count(up), coalesced = 0;
     for (int i = 0; i < 8; i++) {
-        a[i].body = i % 2 ? ASK("slow coalesced")
-                          : "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"slow coalesced\"}]}";
-        pthread_create(&a[i].thread, NULL, ask_thread, &a[i]);
+        ask_begin(&a[i], gw, CHAT, i % 2 ? ASK("slow coalesced") : STREAM("slow coalesced"));
         sleep_ms(10);
     }
-    int coalesced = 0;
     for (int i = 0; i < 8; i++) {
-        pthread_join(a[i].thread, NULL);
-        assert_int_equal(a[i].r.status, 200);
-        assert_false(a[i].r.torn);
-        coalesced += strcmp(header(&a[i].r, "x-larder-cache"), "coalesced") == 0;
+        ask_end(&a[i]);
+        coalesced += cache_is(&a[i].r, "coalesced");
         resp_free(&a[i].r);
     }
     assert_int_equal(up_count(up), n + 1);
@@ -428,9 +372,11 @@ static void a_client_that_hangs_up_cancels_the_upstream(void **state)
 {
     (void)state;
     int before = up_aborted(up), fd = dial(gw->port);
-    const char *body = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"slow long 500\"}]}";
+    const char *body = STREAM("slow long 500");
     char req[1024];
-    int n = snprintf(req, sizeof req, "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\n" KEY "content-length: %zu\r\n\r\n%s",
+    int n = snprintf(req, sizeof req,
+                     "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\n" KEY
+                     "content-length: %zu\r\n\r\n%s",
                      strlen(body), body);
     send_all(fd, req, (size_t)n);
     sleep_ms(150);
@@ -441,16 +387,17 @@ static void a_client_that_hangs_up_cancels_the_upstream(void **state)
 static void a_restart_keeps_what_was_stored(void **state)
 {
     (void)state;
-    prove();
-    struct resp r = until_hit(CHAT, KEY, ASK("durable"));
+    prove(gw);
+    struct resp r = until_hit(gw, CHAT, KEY, ASK("durable"));
     resp_free(&r);
     sleep_ms(200);
     assert_int_equal(gw_stop(gw, SIGTERM), 0);
     char dir[256];
     snprintf(dir, sizeof dir, "%s", gw->dir);
     free(gw);
-    gw = gw_start(up, dir, (const char *const[]){"--answer-stale-while-revalidate", "1h",
-                                                 "--answer-stale-if-error", "1h", NULL});
+    gw = gw_start(up, dir,
+                  (const char *const[]){"--answer-stale-while-revalidate", "1h",
+                                        "--answer-stale-if-error", "1h", NULL});
     int n = up_count(up);
     r = post(gw->port, CHAT, ASK("durable"));
     assert_string_equal(header(&r, "x-larder-cache"), "hit");

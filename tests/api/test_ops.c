@@ -2,29 +2,14 @@
  * api/test_ops.c - running it: reload, restart, what is damaged, taken or full, TLS, limits on the
  * way in.
  */
-#include "harness.h"
+#include "kit.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
-#include <cmocka.h>
-
-#define CHAT      "/v1/chat/completions"
-#define ASK(text) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
-#define KEY       "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
 
 static struct up *up;
 
@@ -42,12 +27,6 @@ static int stop(void **state)
     return 0;
 }
 
-static void done(struct gw *g)
-{
-    assert_int_equal(gw_stop(g, SIGTERM), 0);
-    gw_free(g);
-}
-
 static bool hits(struct gw *g, const char *body)
 {
     struct resp r = post(g->port, CHAT, body);
@@ -55,26 +34,6 @@ static bool hits(struct gw *g, const char *body)
     assert_int_equal(r.status, 200);
     resp_free(&r);
     return hit;
-}
-
-static int status_of(struct gw *g, const char *body)
-{
-    struct resp r = post(g->port, CHAT, body);
-    int status = r.status;
-    resp_free(&r);
-    return status;
-}
-
-static void until_stored(struct gw *g, const char *body)
-{
-    int status = 0;
-    for (int i = 0; i < 1000 && status != 200; i++) {
-        struct resp r = http(g->port, "POST", CHAT, KEY "cache-control: only-if-cached\r\n", body);
-        status = r.status;
-        resp_free(&r);
-        sleep_ms(5);
-    }
-    assert_int_equal(status, 200);
 }
 
 /* Stops it and starts another one over the same directory. */
@@ -95,9 +54,9 @@ static void a_hangup_reads_the_config_again(void **state)
     struct up *second = up_start(up_llm);
     struct gw *g = gw_config(
         NULL, "upstreams:\n- {name: one, url: 'http://127.0.0.1:%d', models: [m]}\n", up->port);
-    assert_int_equal(status_of(g, ASK("x")), 200);
+    assert_int_equal(status_of(g, "", ASK("x")), 200);
     const char *other = "{\"model\":\"m2\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}";
-    assert_int_equal(status_of(g, other), 404);
+    assert_int_equal(status_of(g, "", other), 404);
     until_stored(g, ASK("x"));
 
     gw_write_config(g,
@@ -107,12 +66,12 @@ static void a_hangup_reads_the_config_again(void **state)
                     up->port, second->port);
     kill(g->pid, SIGHUP);
     EVENTUALLY(gw_said(g, "event=reloaded"));
-    assert_int_equal(status_of(g, other), 200); /* an upstream more */
+    assert_int_equal(status_of(g, "", other), 200); /* an upstream more */
     assert_int_equal(up_count(second), 1);
     char *big = malloc(100001);
     memset(big, ' ', 100000);
     big[100000] = 0;
-    assert_int_equal(status_of(g, big), 413); /* a live option */
+    assert_int_equal(status_of(g, "", big), 413); /* a live option */
     free(big);
     assert_true(hits(g, ASK("x")));
 
@@ -124,7 +83,7 @@ static void a_hangup_reads_the_config_again(void **state)
     EVENTUALLY(gw_said(g, "event=reload_refused"));
     EVENTUALLY(gw_said(g, "modles")); /* says what is wrong, and where */
     assert_true(gw_said(g, "larder.yaml:3"));
-    assert_int_equal(status_of(g, other), 200); /* goes on with the old one */
+    assert_int_equal(status_of(g, "", other), 200); /* goes on with the old one */
 
     gw_write_config(
         g,
@@ -133,7 +92,7 @@ static void a_hangup_reads_the_config_again(void **state)
     kill(g->pid, SIGHUP);
     EVENTUALLY(gw_said(g, "needs_restart=") && gw_said(g, "answer.evict"));
     assert_int_equal(
-        status_of(g, "{\"model\":\"m2\",\"messages\":[{\"role\":\"user\",\"content\":\"y\"}]}"),
+        status_of(g, "", "{\"model\":\"m2\",\"messages\":[{\"role\":\"user\",\"content\":\"y\"}]}"),
         404);
     done(g);
     up_stop(second);
@@ -144,8 +103,7 @@ static void requests_in_progress_end_under_their_own_config(void **state)
     (void)state;
     struct gw *g = gw_config(NULL, "upstreams:\n- {url: 'http://127.0.0.1:%d'}\n", up->port);
     char head[1024], buf[65536] = "";
-    const char *body = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\","
-                       "\"content\":\"slow reload\"}]}";
+    const char *body = STREAM("slow reload");
     int n = up_count(up), fd = dial(g->port);
     int k = snprintf(head, sizeof head,
                      "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n" KEY
@@ -156,7 +114,7 @@ static void requests_in_progress_end_under_their_own_config(void **state)
     gw_write_config(g, "log.level: info\n");
     kill(g->pid, SIGHUP);
     EVENTUALLY(gw_said(g, "event=reloaded"));
-    assert_int_equal(status_of(g, ASK("no upstream now")), 503);
+    assert_int_equal(status_of(g, "", ASK("no upstream now")), 503);
     size_t at = 0;
     for (ssize_t m; (m = recv(fd, buf + at, sizeof buf - 1 - at, 0)) > 0;)
         at += (size_t)m;
@@ -173,7 +131,7 @@ static void another_strategy_finds_the_same_answers(void **state)
     (void)state;
     static const char *const strategies[] = {"lru", "cost", "s3fifo"};
     struct gw *g = gw_start(up, NULL, NULL);
-    status_of(g, ASK("prove"));
+    prove(g);
     EVENTUALLY(hits(g, ASK("strategies")));
     sleep_ms(100);
     for (int i = 0; i < 3; i++) {
@@ -198,7 +156,7 @@ static void a_damaged_file_is_set_aside_with_a_clear_line(void **state)
     (void)state;
     static char junk[8192];
     struct gw *g = gw_start(up, NULL, NULL);
-    status_of(g, ASK("prove"));
+    prove(g);
     EVENTUALLY(hits(g, ASK("damaged")));
     sleep_ms(100);
     char dir[256], path[300];
@@ -220,7 +178,7 @@ static void a_damaged_file_is_set_aside_with_a_clear_line(void **state)
     snprintf(path, sizeof path, "%s/answers.mdb", dir);
     assert_int_equal(truncate(path, 5000), 0); /* cut short */
     g = gw_start(up, dir, NULL);
-    assert_int_equal(status_of(g, ASK("damaged")), 200);
+    assert_int_equal(status_of(g, "", ASK("damaged")), 200);
     done(g);
 }
 
@@ -228,7 +186,7 @@ static void other_damaged_state_does_not_stop_the_start_or_says_why(void **state
 {
     (void)state;
     struct gw *g = gw_start(up, NULL, NULL);
-    status_of(g, ASK("prove"));
+    prove(g);
     EVENTUALLY(hits(g, ASK("proofs")));
     sleep_ms(100);
     char dir[256], path[300], out[2048];
@@ -263,7 +221,7 @@ static void secrets_are_for_the_owner_only(void **state)
     snprintf(dir, sizeof dir, "%s", g->dir);
     snprintf(inner, sizeof inner, "%s/made", dir);
     struct gw *h = gw_start(up, inner, NULL); /* a directory that it makes itself */
-    status_of(h, ASK("prove"));
+    prove(h);
     assert_int_equal(gw_stop(h, SIGTERM), 0);
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         struct stat st;
@@ -287,7 +245,7 @@ static void one_process_a_directory(void **state)
         0);
     assert_non_null(strstr(out, g->dir));
     assert_non_null(strstr(out, "another"));
-    assert_int_equal(status_of(g, ASK("the first one does not mind")), 200);
+    assert_int_equal(status_of(g, "", ASK("the first one does not mind")), 200);
     done(g);
 }
 
@@ -394,9 +352,7 @@ static void the_door_speaks_tls(void **state)
              "curl -sS -N --noproxy '*' --cacert %s https://localhost:%d" CHAT
              " -H 'content-type: application/json' "
              "-H 'authorization: Bearer sk-test' -d '%s' 2>&1 | grep -q DONE",
-             cert, g->port,
-             "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"slow "
-             "over tls\"}]}");
+             cert, g->port, STREAM("slow over tls"));
     assert_true(run(cmd));
     int fd = dial(g->port);
     struct resp r = talk(fd, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n", 42);
@@ -421,11 +377,8 @@ static void fill_until_refused(struct gw *g)
 {
     for (int i = 0; i < 60; i++) {
         char body[256];
-        snprintf(body, sizeof body,
-                 "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"long 60000 "
-                 "number %d\"}]}",
-                 i);
-        assert_int_equal(status_of(g, body), 200);
+        snprintf(body, sizeof body, ASK("long 60000 number %d"), i);
+        assert_int_equal(status_of(g, "", body), 200);
     }
 }
 
@@ -443,7 +396,7 @@ static void a_full_disk_costs_the_store_and_nothing_else(void **state)
     }
     struct gw *g = gw_start(up, dir, (const char *const[]){"--answer-bytes", "16M", NULL});
     fill_until_refused(g);
-    assert_int_equal(status_of(g, ASK("after the disk was full")), 200);
+    assert_int_equal(status_of(g, "", ASK("after the disk was full")), 200);
     assert_int_equal(gw_stop(g, SIGTERM), 0);
     umount2(dir, MNT_DETACH);
     gw_free(g);
@@ -454,14 +407,11 @@ static void a_byte_budget_evicts_and_goes_on(void **state)
     (void)state;
     struct gw *g = gw_start(
         up, NULL, (const char *const[]){"--answer-bytes", "16M", "--answer-hot-bytes", "1M", NULL});
-    status_of(g, ASK("prove"));
+    prove(g);
     for (int i = 0; i < 400; i++) { /* 24 MB into 16 MiB */
         char body[256];
-        snprintf(body, sizeof body,
-                 "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"long 60000 "
-                 "budget %d\"}]}",
-                 i);
-        assert_int_equal(status_of(g, body), 200);
+        snprintf(body, sizeof body, ASK("long 60000 budget %d"), i);
+        assert_int_equal(status_of(g, "", body), 200);
     }
     EVENTUALLY(hits(g, ASK("still stores")));
     char admin[160];
@@ -492,9 +442,7 @@ static void spent_after_one(const char *limit, const char *name)
     until_stored(g, ASK("budget 1"));
     for (int i = 0; i < 200 && r.status != 429; i++) {
         char body[128];
-        snprintf(body, sizeof body,
-                 "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"budget 2 %d\"}]}",
-                 i);
+        snprintf(body, sizeof body, ASK("budget 2 %d"), i);
         resp_free(&r);
         r = post(g->port, CHAT, body);
     }
@@ -503,9 +451,7 @@ static void spent_after_one(const char *limit, const char *name)
     assert_true(atoi(header(&r, "retry-after")) > 0);
     resp_free(&r);
     assert_true(hits(g, ASK("budget 1"))); /* what is stored is paid for */
-    r = http(
-        g->port, "POST", "/v1/messages", KEY,
-        "{\"model\":\"m\",\"max_tokens\":4,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+    r = http(g->port, "POST", "/v1/messages", KEY, WITH("\"max_tokens\":4", "x"));
     assert_int_equal(r.status, 429);
     assert_non_null(strstr(r.body, "rate_limit_error"));
     resp_free(&r);
@@ -530,9 +476,9 @@ static void bytes_of_a_tenant_are_limited(void **state)
     struct gw *g = gw_config(
         NULL, "upstreams:\n- url: http://127.0.0.1:%d\ntenants:\n- {name: '*', bytes: 8000}\n",
         up->port);
-    status_of(g, ASK("long 10 small"));
+    status_of(g, "", ASK("long 10 small"));
     EVENTUALLY(hits(g, ASK("long 10 small")));
-    assert_int_equal(status_of(g, ASK("long 20000 large")), 200);
+    assert_int_equal(status_of(g, "", ASK("long 20000 large")), 200);
     sleep_ms(60);
     assert_false(hits(g, ASK("long 20000 large")));
     assert_true(hits(g, ASK("long 10 small")));

@@ -2,27 +2,13 @@
  * api/test_streams_api.c - bytes in and out: arrival in time, large bodies, odd framing, slow
  * readers, the end.
  */
-#include "harness.h"
+#include "kit.h"
 
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
-#include <cmocka.h>
-#include <pthread.h>
 
-#define CHAT      "/v1/chat/completions"
-#define ASK(text) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
-#define KEY       "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
-#define BIG       (20 << 20)
+#define BIG (20 << 20)
 
 static struct up *up;
 static struct gw *gw;
@@ -95,17 +81,14 @@ static int start(void **state)
     gw = gw_start(up, NULL,
                   (const char *const[]){"--origins", "http://app.example", "--hosts",
                                         "gateway.example", NULL});
-    struct resp r = post(gw->port, CHAT, ASK("prove me"));
-    assert_int_equal(r.status, 200);
-    resp_free(&r);
+    prove(gw);
     return 0;
 }
 
 static int stop(void **state)
 {
     (void)state;
-    assert_int_equal(gw_stop(gw, SIGTERM), 0);
-    gw_free(gw);
+    done(gw);
     up_stop(up);
     return 0;
 }
@@ -154,9 +137,7 @@ static void events_arrive_in_step(const char *method, const char *path, const ch
 static void events_pass_as_they_arrive(void **state)
 {
     (void)state;
-    events_arrive_in_step("POST", CHAT,
-                          "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\","
-                          "\"content\":\"step by step\"}]}");
+    events_arrive_in_step("POST", CHAT, STREAM("step by step"));
 }
 
 static void unknown_paths_stream_too(void **state)
@@ -366,7 +347,7 @@ static void browsers_are_let_in_by_origin(void **state)
         resp_free(&r);
     }
     assert_int_equal(up_count(up), n);
-    r = http(gw->port, "POST", CHAT, KEY "origin: http://app.example\r\n", ASK("listed"));
+    r = ask(gw, "origin: http://app.example\r\n", ASK("listed"));
     assert_int_equal(r.status, 200);
     assert_string_equal(header(&r, "access-control-allow-origin"), "http://app.example");
     assert_non_null(strstr(header(&r, "access-control-expose-headers"), "x-larder-cache"));
@@ -450,9 +431,9 @@ static void noise_never_stops_the_door(void **state)
         "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
         "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999999999999\r\n\r\n",
         "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: "
-                     "chunked\r\n\r\nffffffffffffffffffff\r\n",
+        "chunked\r\n\r\nffffffffffffffffffff\r\n",
         "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\ntransfer-encoding: "
-                     "chunked\r\n\r\n0\r\n\r\n",
+        "chunked\r\n\r\n0\r\n\r\n",
         "GET /%00%ff HTTP/1.1\r\nhost: localhost\r\n\r\n",
         "GET /../../etc/passwd HTTP/1.1\r\nhost: localhost\r\n\r\n",
         "GET http://evil.example/v1/files HTTP/1.1\r\nhost: localhost\r\n\r\n",
@@ -460,7 +441,7 @@ static void noise_never_stops_the_door(void **state)
         "GET /v1/files HTTP/1.1\r\nhost: localhost\r\nx: a\r\n folded\r\n\r\n",
         "G\x01T / HTTP/1.1\r\n\r\n",
         "POST " CHAT " HTTP/1.1\r\nhost: localhost\r\ncontent-type: "
-                     "application/json\r\ncontent-length: 4\r\n\r\n\xff\xfe\x00\x01",
+        "application/json\r\ncontent-length: 4\r\n\r\n\xff\xfe\x00\x01",
     };
     unsigned seed = (unsigned)getpid(), x = seed;
     for (size_t i = 0; i < 300 + sizeof odd / sizeof odd[0]; i++) {
@@ -511,10 +492,7 @@ static void a_reader_that_does_not_read_stalls_nobody(void **state)
     sleep_ms(100);
     for (int i = 0; i < 20; i++) {
         char body[256];
-        snprintf(body, sizeof body,
-                 "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"beside the "
-                 "sleepers %d\"}]}",
-                 i);
+        snprintf(body, sizeof body, ASK("beside the sleepers %d"), i);
         struct resp r = post(gw->port, CHAT, body);
         assert_int_equal(r.status, 200);
         resp_free(&r);
@@ -533,10 +511,8 @@ static void leavers_at_any_moment_do_no_harm(void **state)
     atomic_store(&step, 2);
     for (int i = 0; i < 100; i++) {
         int fd = send_request(gw->port, "POST", CHAT,
-                              i % 2 ? "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":"
-                                      "\"user\",\"content\":\"slow leaver\"}]}"
-                                    : "{\"model\":\"m\",\"temperature\":1,\"stream\":true,"
-                                      "\"messages\":[{\"role\":\"user\",\"content\":\"slow\"}]}");
+                              i % 2 ? STREAM("slow leaver")
+                                    : WITH("\"temperature\":1,\"stream\":true", "slow"));
         sleep_ms((int)(draw(&x) % 8));
         if (i % 3 == 0) {
             struct linger l = {1, 0};
@@ -551,38 +527,18 @@ static void leavers_at_any_moment_do_no_harm(void **state)
 
 /* ---- the end ---- */
 
-struct asker {
-    pthread_t thread;
-    int port;
-    const char *body;
-    struct resp r;
-};
-
-static void *ask_thread(void *arg)
-{
-    struct asker *k = arg;
-    k->r = post(k->port, CHAT, k->body);
-    return NULL;
-}
-
 static void a_stop_lets_streams_finish_and_takes_no_new_ones(void **state)
 {
     (void)state;
     struct gw *g = gw_start(up, NULL, (const char *const[]){"--http-drain", "10s", NULL});
-    struct asker k[2] = {{.port = g->port,
-                          .body = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":"
-                                  "\"user\",\"content\":\"slow drain\"}]}"},
-                         {.port = g->port, .body = ASK("slow drained whole")}};
+    struct asker k[2];
     int n = up_count(up);
-    for (int i = 0; i < 2; i++)
-        pthread_create(&k[i].thread, NULL, ask_thread, &k[i]);
+    ask_begin(&k[0], g, CHAT, STREAM("slow drain"));
+    ask_begin(&k[1], g, CHAT, ASK("slow drained whole"));
     EVENTUALLY(up_count(up) == n + 2);
     assert_int_equal(gw_stop(g, SIGTERM), 0);
-    for (int i = 0; i < 2; i++) {
-        pthread_join(k[i].thread, NULL);
-        assert_int_equal(k[i].r.status, 200);
-        assert_false(k[i].r.torn);
-    }
+    ask_end(&k[0]);
+    ask_end(&k[1]);
     assert_non_null(strstr(k[0].r.body, "[DONE]"));
     assert_string_equal(json_at(k[1].r.body, "content"), "hello from upstream");
     resp_free(&k[0].r);
@@ -593,8 +549,7 @@ static void a_stop_lets_streams_finish_and_takes_no_new_ones(void **state)
 static void a_stop_ends_in_time_and_a_second_signal_at_once(void **state)
 {
     (void)state;
-    static const char *const endless = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":"
-                                       "\"user\",\"content\":\"slow long 9000\"}]}";
+    static const char *const endless = STREAM("slow long 9000");
     struct gw *g = gw_start(up, NULL, (const char *const[]){"--http-drain", "200ms", NULL});
     int n = up_count(up), fd = send_request(g->port, "POST", CHAT, endless);
     EVENTUALLY(up_count(up) == n + 1);

@@ -1,22 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * api/test_tenants.c - managed keys, limits, and what must never leave the house: secrets and text.
  */
-#include "harness.h"
+#include "kit.h"
 
 #include <fcntl.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
-#include <unistd.h>
-#include <cmocka.h>
-
-#define CHAT "/v1/chat/completions"
-#define ASK(text) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
 
 static struct up *up;
 
@@ -37,7 +24,8 @@ static int stop(void **state)
 static struct resp ask_as(struct gw *g, const char *key, const char *body)
 {
     char headers[256];
-    snprintf(headers, sizeof headers, "content-type: application/json\r\nauthorization: Bearer %s\r\n", key);
+    snprintf(headers, sizeof headers,
+             "content-type: application/json\r\nauthorization: Bearer %s\r\n", key);
     return http(g->port, "POST", CHAT, headers, body);
 }
 
@@ -53,7 +41,9 @@ static bool hits(struct gw *g, const char *key, const char *body)
 static void add_key(const char *file, const char *tenant, char out[128], char id[16])
 {
     char text[512], *at;
-    assert_int_equal(larder(text, sizeof text, (const char *const[]){"key", "add", tenant, "--keys-file", file, NULL}), 0);
+    assert_int_equal(larder(text, sizeof text,
+                            (const char *const[]){"key", "add", tenant, "--keys-file", file, NULL}),
+                     0);
     at = strstr(text, "lk-");
     assert_non_null(at);
     assert_int_equal(sscanf(at, "%127s", out), 1);
@@ -65,7 +55,8 @@ static void add_key(const char *file, const char *tenant, char out[128], char id
 static void managed_keys_make_tenants_and_revoking_one_is_felt(void **state)
 {
     (void)state;
-    char dir[] = "/tmp/larder-test-XXXXXX", file[300], a1[128], a2[128], b[128], id[16], ida2[16], config[300];
+    char dir[] = "/tmp/larder-test-XXXXXX", file[300], a1[128], a2[128], b[128], id[16], ida2[16],
+         config[300];
     assert_non_null(mkdtemp(dir));
     snprintf(file, sizeof file, "%s/keys", dir);
     add_key(file, "team-a", a1, id);
@@ -73,10 +64,14 @@ static void managed_keys_make_tenants_and_revoking_one_is_felt(void **state)
     add_key(file, "team-b", b, id);
     snprintf(config, sizeof config, "%s/larder.yaml", dir);
     FILE *f = fopen(config, "w");
-    fprintf(f, "upstreams:\n  - url: http://127.0.0.1:%d\n    credential: key\n    key-env: UPSTREAM_SECRET\n", up->port);
+    fprintf(f,
+            "upstreams:\n  - url: http://127.0.0.1:%d\n    credential: key\n    key-env: "
+            "UPSTREAM_SECRET\n",
+            up->port);
     fclose(f);
     setenv("UPSTREAM_SECRET", "sk-upstream-own", 1);
-    struct gw *g = gw_start(NULL, dir, (const char *const[]){"--keys-file", file, "--config", config, NULL});
+    struct gw *g =
+        gw_start(NULL, dir, (const char *const[]){"--keys-file", file, "--config", config, NULL});
 
     struct resp r = ask_as(g, "sk-test", ASK("who"));
     assert_int_equal(r.status, 401);
@@ -87,11 +82,14 @@ static void managed_keys_make_tenants_and_revoking_one_is_felt(void **state)
     assert_non_null(strcasestr(up_last_head(up), "authorization: Bearer sk-upstream-own"));
     assert_null(strstr(up_last_head(up), a1)); /* our keys go no further */
     EVENTUALLY(hits(g, a1, ASK("who")));
-    assert_true(hits(g, a2, ASK("who")));  /* the keys of one tenant share */
+    assert_true(hits(g, a2, ASK("who"))); /* the keys of one tenant share */
     assert_false(hits(g, b, ASK("who"))); /* another tenant does not */
 
     char text[256];
-    assert_int_equal(larder(text, sizeof text, (const char *const[]){"key", "revoke", ida2, "--keys-file", file, NULL}), 0);
+    assert_int_equal(
+        larder(text, sizeof text,
+               (const char *const[]){"key", "revoke", ida2, "--keys-file", file, NULL}),
+        0);
     int status = 0;
     for (int i = 0; i < 600 && status != 401; i++) {
         r = ask_as(g, a2, ASK("who"));
@@ -103,7 +101,9 @@ static void managed_keys_make_tenants_and_revoking_one_is_felt(void **state)
     assert_int_equal(status, 401);
     assert_true(hits(g, a1, ASK("who")));
     char list[2048];
-    assert_int_equal(larder(list, sizeof list, (const char *const[]){"key", "list", "--keys-file", file, NULL}), 0);
+    assert_int_equal(
+        larder(list, sizeof list, (const char *const[]){"key", "list", "--keys-file", file, NULL}),
+        0);
     assert_non_null(strstr(list, "team-b"));
     assert_null(strstr(list, a1 + 3)); /* the secret is shown once only */
     assert_int_equal(gw_stop(g, SIGTERM), 0);
@@ -120,7 +120,8 @@ static void a_credential_that_fails_upstream_loses_its_hits(void **state)
     EVENTUALLY(hits(g, "sk-test", ASK("proof")));
     sleep_ms(1100);
     r = ask_as(g, "sk-test", ASK("proof"));
-    assert_string_equal(header(&r, "x-larder-cache"), "miss"); /* the proof has run out: asked upstream */
+    assert_string_equal(header(&r, "x-larder-cache"),
+                        "miss"); /* the proof has run out: asked upstream */
     assert_string_equal(header(&r, "x-larder-reason"), "unproven");
     resp_free(&r);
     assert_true(hits(g, "sk-test", ASK("proof")));
@@ -157,12 +158,15 @@ static void listening_beyond_loopback_needs_keys(void **state)
 {
     (void)state;
     char out[1024];
-    assert_int_equal(larder(out, sizeof out, (const char *const[]){"serve", "--listen", "0.0.0.0:0", "--data",
-                                                                   "/tmp/larder-test-never", NULL}), 1);
+    assert_int_equal(larder(out, sizeof out,
+                            (const char *const[]){"serve", "--listen", "0.0.0.0:0", "--data",
+                                                  "/tmp/larder-test-never", NULL}),
+                     1);
     assert_non_null(strstr(out, "larder key add"));
 }
 
-/* Fails when a file of the directory holds the needle (the answers' own database may: it is the store). */
+/* Fails when a file of the directory holds the needle (the answers' own database may: it is the
+ * store). */
 static void assert_not_in_file(const char *path, const char *needle)
 {
     static char text[1 << 20];
@@ -176,14 +180,15 @@ static void assert_not_in_file(const char *path, const char *needle)
 static void canaries_stay_inside(void **state)
 {
     (void)state;
-    static const char *const canaries[] = {"sk-canary-credential", "canary-question", "canary-tool-text",
-                                           "canary-system", "canary-query"};
+    static const char *const canaries[] = {"sk-canary-credential", "canary-question",
+                                           "canary-tool-text", "canary-system", "canary-query"};
     struct gw *g = gw_start(up, NULL, (const char *const[]){"--log-level", "debug", NULL});
     const char *bodies[] = {
         ASK("canary-question"),
         "{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"canary-system\"},"
         "{\"role\":\"user\",\"content\":\"canary-question fail500\"}]}",
-        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"canary-question\"}],\"tools\":[{\"type\":"
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"canary-question\"}],"
+        "\"tools\":[{\"type\":"
         "\"function\",\"function\":{\"name\":\"f\",\"description\":\"canary-tool-text\"}}]}",
         "{\"model\":\"m\",\"messages\":\"canary-question\"}",
         "{\"canary-question\":",
@@ -196,12 +201,14 @@ static void canaries_stay_inside(void **state)
             resp_free(&r);
             sleep_ms(20);
         }
-    struct resp r = http(g->port, "GET", "/v1/files?canary-query=1", "authorization: Bearer sk-canary-credential\r\n", NULL);
+    struct resp r = http(g->port, "GET", "/v1/files?canary-query=1",
+                         "authorization: Bearer sk-canary-credential\r\n", NULL);
     resp_free(&r);
     char admin[160], path[128];
     snprintf(admin, sizeof admin, "authorization: Bearer %s\r\n", g->admin_key);
-    const char *pages[] = {"/metrics", "/larder/v1/entries", "/larder/v1/stats", "/larder/v1/requests",
-                           "/larder/v1/config", "/larder/v1/instances", "/larder/v1/trace", "/ui"};
+    const char *pages[] = {
+        "/metrics",          "/larder/v1/entries",   "/larder/v1/stats", "/larder/v1/requests",
+        "/larder/v1/config", "/larder/v1/instances", "/larder/v1/trace", "/ui"};
     for (size_t p = 0; p < sizeof pages / sizeof pages[0] + 5; p++) {
         if (p < 8)
             snprintf(path, sizeof path, "%s", pages[p]);

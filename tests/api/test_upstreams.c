@@ -2,28 +2,13 @@
  * api/test_upstreams.c - which upstream is asked, with what, how often, and what becomes of its
  * failures.
  */
-#include "harness.h"
+#include "kit.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
-#include <cmocka.h>
-#include <pthread.h>
-
-#define CHAT      "/v1/chat/completions"
-#define ASK(text) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]}"
-#define KEY       "content-type: application/json\r\nauthorization: Bearer sk-test\r\n"
 
 static struct up *a, *b; /* two that answer */
 
@@ -41,12 +26,6 @@ static int stop(void **state)
     up_stop(a);
     up_stop(b);
     return 0;
-}
-
-static void done(struct gw *g)
-{
-    assert_int_equal(gw_stop(g, SIGTERM), 0);
-    gw_free(g);
 }
 
 /* A port that nobody listens at. */
@@ -121,37 +100,18 @@ static void weights_share_out_the_prompts(void **state)
     done(g);
 }
 
-struct asker {
-    pthread_t thread;
-    int port;
-    const char *body;
-    struct resp r;
-};
-
-static void *ask_thread(void *arg)
-{
-    struct asker *k = arg;
-    k->r = post(k->port, CHAT, k->body);
-    return NULL;
-}
-
 /* Four slow requests at once, one after the other into the air; how many went to a. */
 static int four_at_once(struct gw *g, int *spilled)
 {
     struct asker k[4];
     int to_a = 0, before = up_count(a) + up_count(b);
     for (int i = 0; i < 4; i++) {
-        k[i] = (struct asker){
-            .port = g->port,
-            .body = "{\"model\":\"m\",\"temperature\":1,\"messages\":[{\"role\":\"user\","
-                    "\"content\":\"slow, all alike\"}]}"};
-        pthread_create(&k[i].thread, NULL, ask_thread, &k[i]);
+        ask_begin(&k[i], g, CHAT, WITH("\"temperature\":1", "slow, all alike"));
         EVENTUALLY(up_count(a) + up_count(b) == before + i + 1);
     }
     *spilled = 0;
     for (int i = 0; i < 4; i++) {
-        pthread_join(k[i].thread, NULL);
-        assert_int_equal(k[i].r.status, 200);
+        ask_end(&k[i]);
         to_a += header(&k[i].r, "x-larder-upstream")[0] == 'a';
         *spilled += strncmp(header(&k[i].r, "x-larder-route"), "prefix-spill", 12) == 0;
         resp_free(&k[i].r);
@@ -297,9 +257,7 @@ static void statuses_429_and_5xx_are_tried_again_and_elsewhere(void **state)
         int n = up_count(flaky);
         atomic_store(&failures_left, 2);
         atomic_store(&failure_status, statuses[i]);
-        struct resp r = post(g->port, CHAT,
-                             "{\"model\":\"m\",\"temperature\":1,\"messages\":[{\"role\":\"user\","
-                             "\"content\":\"x\"}]}");
+        struct resp r = post(g->port, CHAT, WITH("\"temperature\":1", "x"));
         assert_int_equal(r.status, 200);
         assert_int_equal(up_count(flaky), n + 3);
         resp_free(&r);
@@ -330,9 +288,7 @@ static void nothing_is_tried_again_after_the_first_byte(void **state)
     (void)state;
     struct gw *g = gw_start(a, NULL, NULL);
     int n = up_count(a);
-    struct resp r = post(g->port, CHAT,
-                         "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\","
-                         "\"content\":\"cutoff\"}]}");
+    struct resp r = post(g->port, CHAT, STREAM("cutoff"));
     assert_int_equal(up_count(a), n + 1);
     assert_int_equal(r.status, 200);
     assert_non_null(strstr(r.body, "error"));
@@ -462,9 +418,7 @@ static void timeouts_are_504_in_the_dialects_shape(void **state)
     assert_non_null(strstr(r.body, "{\"error\":{"));
     assert_int_equal(up_count(silent), 1); /* it was sent, and may have been paid for: not again */
     resp_free(&r);
-    r = post(
-        g->port, "/v1/messages",
-        "{\"model\":\"m\",\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+    r = post(g->port, "/v1/messages", WITH("\"max_tokens\":9", "x"));
     assert_int_equal(r.status, 504);
     assert_non_null(strstr(r.body, "\"type\":\"error\""));
     resp_free(&r);
@@ -526,7 +480,7 @@ static void an_azure_base_url_works(void **state)
                   "   credential: key, key-env: AZURE_KEY, key-header: api-key, headers: "
                   "['x-extra: one', 'user-agent: ours']}\n",
                   a->port);
-    struct resp r = http(g->port, "POST", CHAT, KEY "user-agent: theirs\r\n", ASK("azure"));
+    struct resp r = ask(g, "user-agent: theirs\r\n", ASK("azure"));
     assert_int_equal(r.status, 200);
     const char *head = up_last_head(a);
     assert_non_null(
@@ -588,9 +542,7 @@ static void base_urls_with_and_without_v1_lead_to_the_same_place(void **state)
             gw_config(NULL, "upstreams:\n- url: http://127.0.0.1:%d%s\n", a->port, tails[i]);
         static const char *const ways[] = {"/v1/chat/completions", "/chat/completions"};
         for (size_t k = 0; k < 2; k++) {
-            struct resp r = post(g->port, ways[k],
-                                 "{\"model\":\"m\",\"temperature\":1,\"messages\":[{\"role\":"
-                                 "\"user\",\"content\":\"x\"}]}");
+            struct resp r = post(g->port, ways[k], WITH("\"temperature\":1", "x"));
             assert_int_equal(r.status, 200);
             assert_non_null(strstr(up_last_head(a), "POST /v1/chat/completions HTTP"));
             resp_free(&r);
@@ -746,25 +698,22 @@ static void usage_is_asked_of_streams_and_nothing_else_is_touched(void **state)
 {
     (void)state;
     struct gw *g = gw_start(a, NULL, NULL);
-    struct resp r = post(g->port, CHAT,
-                         "{\"model\":\"m\", \"stream\":true, "
-                         "\"odd\":1.0,\"messages\":[{\"role\":\"user\",\"content\":\"u1\"}]}");
+    struct resp r = post(g->port, CHAT, WITH(" \"stream\":true, \"odd\":1.0", "u1"));
     assert_non_null(strstr(up_last_body(a), "\"include_usage\":true"));
     assert_non_null(strstr(up_last_body(a), "\"odd\":1.0"));
     assert_null(strstr(r.body, "usage"));
     resp_free(&r);
     r = post(g->port, CHAT,
-             "{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_obfuscation\":false,"
-             "\"include_usage\":false},"
-             "\"messages\":[{\"role\":\"user\",\"content\":\"u2\"}]}");
+             WITH("\"stream\":true,\"stream_options\":{\"include_obfuscation\":false,\"include_"
+                  "usage\":false}",
+                  "u2"));
     assert_non_null(strstr(up_last_body(a), "\"include_usage\":true"));
     assert_null(strstr(up_last_body(a), "\"include_usage\":false"));
     assert_non_null(strstr(up_last_body(a), "\"include_obfuscation\":false"));
     assert_null(strstr(r.body, "prompt_tokens"));
     resp_free(&r);
     r = post(g->port, CHAT,
-             "{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
-             "\"messages\":[{\"role\":\"user\",\"content\":\"u3\"}]}");
+             WITH("\"stream\":true,\"stream_options\":{\"include_usage\":true}", "u3"));
     assert_non_null(strstr(r.body, "\"prompt_tokens\":11"));
     resp_free(&r);
     done(g);
