@@ -43,7 +43,8 @@ void lr_merge_close(struct lr_merge *m)
 int lr_merge_add(struct lr_merge *m, struct lr_str raw)
 {
     struct lr_json *v;
-    LR_FAIL_IF(lr_json_parse(&m->a, raw, NULL, &v, NULL), LR_ECORRUPT);
+    int rc = lr_json_parse(&m->a, raw, NULL, &v, NULL);
+    LR_FAIL_IF(rc, rc == LR_ENOMEM ? rc : LR_ECORRUPT);
     struct lr_merge_piece *p = lr_arena_new(&m->a, struct lr_merge_piece);
     LR_FAIL_IF(!p, LR_ENOMEM);
     p->v = v;

@@ -5,9 +5,9 @@
 
 #define D LR_DIALECT_MESSAGES
 
-static const char *const streams[] = {"messages-text",    "messages-thinking", "messages-tools",
-                                      "messages-cut",     "messages-stopped",  "messages-error",
-                                      "messages-hosted",  "messages-refusal"};
+static const char *const streams[] = {"messages-text",   "messages-thinking", "messages-tools",
+                                      "messages-cut",    "messages-stopped",  "messages-error",
+                                      "messages-hosted", "messages-refusal"};
 static const char *const wholes[] = {"messages-text",  "messages-thinking", "messages-tools",
                                      "messages-pause", "messages-window",   "messages-failed"};
 
@@ -46,17 +46,17 @@ static int try_stream(const char *body, struct lr_err *err)
 {
     struct lr_buf log;
     lr_buf_init(&log, MAX);
-    int rc = decode(D, true, lr_strz(body), 0, &log, err);
+    int rc = codec_decode(D, true, lr_strz(body), 0, &log, err);
     lr_buf_free(&log);
     return rc;
 }
 
-#define START                                                                                      \
-    "data: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"model\":\"x\"}}\n\n"
+#define START "data: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"model\":\"x\"}}\n\n"
 #define BLOCK                                                                                      \
     "data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\","    \
     "\"text\":\"\"}}\n\n"
-#define STOP_REASON "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n"
+#define STOP_REASON                                                                                \
+    "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n"
 
 static void broken_streams_are_refused_in_words(void **state)
 {
@@ -103,13 +103,14 @@ static void unknown_deltas_have_no_whole_form(void **state)
     struct lr_err err = {0};
     lr_buf_init(&log, MAX);
     lr_buf_init(&out, MAX);
-    assert_int_equal(decode(D, true,
-                            LR_STR(START BLOCK
-                                   "data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{"
-                                   "\"type\":\"new_delta\",\"x\":1}}\n\n" STOP_REASON
-                                   "data: {\"type\":\"message_stop\"}\n\n"),
-                            0, &log, &err),
-                     0);
+    assert_int_equal(
+        codec_decode(D, true,
+                     LR_STR(START BLOCK
+                            "data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{"
+                            "\"type\":\"new_delta\",\"x\":1}}\n\n" STOP_REASON
+                            "data: {\"type\":\"message_stop\"}\n\n"),
+                     0, &log, &err),
+        0);
     assert_int_equal(encode(D, false, false, lr_buf_str(&log), &out), LR_EUNSUPPORTED);
     lr_buf_reset(&out);
     assert_int_equal(encode(D, true, false, lr_buf_str(&log), &out), 0);
@@ -124,25 +125,28 @@ static void odd_streams_give_sound_bodies(void **state)
 {
     (void)state;
 #define SERVER_TOOL                                                                                \
-    "data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":"               \
-    "\"server_tool_use\",\"input\":{}}}\n\ndata: {\"type\":\"content_block_delta\",\"index\":0,"     \
+    "data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":"             \
+    "\"server_tool_use\",\"input\":{}}}\n\ndata: {\"type\":\"content_block_delta\",\"index\":0,"   \
     "\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{oops\"}}\n\n"
     static const char *const streams_odd[] = {
         START SERVER_TOOL STOP_REASON "data: {\"type\":\"message_stop\"}\n\n",
-        START "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"id\":\"x\","
-              "\"x\":1},\"x\":2,\"usage\":{\"output_tokens_details\":{\"thinking_tokens\":3,\"y\":1}}}\n\n"
-              "data: {\"type\":\"message_stop\"}\n\n",
+        START
+        "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"id\":\"x\","
+        "\"x\":1},\"x\":2,\"usage\":{\"output_tokens_details\":{\"thinking_tokens\":3,\"y\":1}}}"
+        "\n\n"
+        "data: {\"type\":\"message_stop\"}\n\n",
     };
     for (size_t i = 0; i < 2 * LR_COUNT(streams_odd); i++) {
         struct lr_buf log, out;
         struct lr_err err = {0};
         lr_buf_init(&log, MAX);
         lr_buf_init(&out, MAX);
-        assert_int_equal(decode(D, true, lr_strz(streams_odd[i / 2]), 0, &log, &err), 0);
+        assert_int_equal(codec_decode(D, true, lr_strz(streams_odd[i / 2]), 0, &log, &err), 0);
         assert_int_equal(encode(D, i & 1, false, lr_buf_str(&log), &out), 0);
         struct lr_buf again;
         lr_buf_init(&again, MAX);
-        if (decode(D, i & 1, lr_buf_str(&out), 0, &again, &err)) /* refuses members said twice */
+        if (codec_decode(D, i & 1, lr_buf_str(&out), 0, &again,
+                         &err)) /* refuses members said twice */
             fail_msg("%zu: %s in %.*s", i, err.msg, LR_FMT(lr_buf_str(&out)));
         lr_buf_free(&again);
         lr_buf_free(&log);
@@ -150,7 +154,8 @@ static void odd_streams_give_sound_bodies(void **state)
     }
 }
 
-/* ---- requests --------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------
+ */
 
 #define HEAD "{\"model\":\"m\",\"max_tokens\":9,"
 #define MSGS "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
@@ -158,15 +163,7 @@ static void odd_streams_give_sound_bodies(void **state)
 static void requests_read_as_written_down(void **state)
 {
     (void)state;
-    struct lr_buf in, out;
-    lr_buf_init(&in, MAX);
-    lr_buf_init(&out, MAX);
-    load("messages-request.json", &in);
-    assert_int_equal(lr_buf_addc(&in, 0), 0);
-    assert_int_equal(read_request(D, in.p, &out), 0);
-    same_as_golden("messages-request.canonical", lr_buf_str(&out));
-    lr_buf_free(&in);
-    lr_buf_free(&out);
+    golden_request(D, "messages-request");
 }
 
 static void wrong_types_are_named_by_path(void **state)
@@ -182,22 +179,25 @@ static void wrong_types_are_named_by_path(void **state)
         {HEAD "\"messages\":[{\"content\":\"x\"}]}", "at messages[0].role:"},
         {HEAD "\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", "at messages[0].role:"},
         {HEAD "\"messages\":[{\"role\":\"user\"}]}", "at messages[0].content:"},
-        {HEAD "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"\"},7]}]}",
+        {HEAD
+         "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"\"},7]}]}",
          "at messages[0].content[1]:"},
         {HEAD "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}",
          "at messages[0].content[0].text:"},
         {HEAD "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}]}",
          "at messages[0].content[0].source:"},
-        {HEAD "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"source\":{\"type\":"
-              "\"base64\",\"data\":\"AA==\"}}]}]}",
+        {HEAD
+         "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"source\":{\"type\":"
+         "\"base64\",\"data\":\"AA==\"}}]}]}",
          "at messages[0].content[0].source.media_type:"},
         {HEAD "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\","
               "\"tool_use_id\":\"t\",\"content\":[{\"type\":\"text\",\"text\":3}]}]}]}",
          "at messages[0].content[0].content[0].text:"},
         {HEAD "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\"}]}]}",
          "at messages[0].content[0].tool_use_id:"},
-        {HEAD "\"messages\":[{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"a\","
-              "\"name\":\"b\",\"input\":\"{}\"}]}]}",
+        {HEAD
+         "\"messages\":[{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"a\","
+         "\"name\":\"b\",\"input\":\"{}\"}]}]}",
          "at messages[0].content[0].input:"},
         {HEAD "\"system\":[{\"type\":\"text\"}]," MSGS "}", "at system[0].text:"},
         {HEAD "\"system\":3," MSGS "}", "at system:"},
@@ -213,15 +213,7 @@ static void wrong_types_are_named_by_path(void **state)
         {HEAD "\"metadata\":{\"user_id\":7}," MSGS "}", "at metadata.user_id:"},
         {HEAD "\"output_config\":{\"effort\":1}," MSGS "}", "at output_config.effort:"},
     };
-    for (size_t i = 0; i < LR_COUNT(cases); i++) {
-        struct lr_buf out;
-        lr_buf_init(&out, MAX);
-        int rc = read_request(D, cases[i][0], &out);
-        assert_int_equal(lr_buf_addc(&out, 0), 0);
-        if (rc != LR_EINVAL || !strstr(out.p, cases[i][1]))
-            fail_msg("case %zu: wanted %s, got %s", i, cases[i][1], out.p);
-        lr_buf_free(&out);
-    }
+    request_says(D, LR_EINVAL, cases, LR_COUNT(cases));
 }
 
 static void state_and_hosted_tools_bypass(void **state)
@@ -236,22 +228,15 @@ static void state_and_hosted_tools_bypass(void **state)
          "bypass=\"mcp\""},
         {HEAD "\"mcp_servers\":[{\"url\":\"u\"}]," MSGS "}", "bypass=\"mcp\""},
         {HEAD "\"container\":\"c1\"," MSGS "}", "bypass=\"container\""},
-        {HEAD "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"source\":{\"type\":"
-              "\"file\",\"file_id\":\"f\"}}]}]}",
+        {HEAD
+         "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"source\":{\"type\":"
+         "\"file\",\"file_id\":\"f\"}}]}]}",
          "bypass=\"file-id\""},
         {HEAD "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"container_upload\","
               "\"file_id\":\"f\"}]}]}",
          "bypass=\"file-id\""},
     };
-    for (size_t i = 0; i < LR_COUNT(cases); i++) {
-        struct lr_buf out;
-        lr_buf_init(&out, MAX);
-        assert_int_equal(read_request(D, cases[i][0], &out), 0);
-        assert_int_equal(lr_buf_addc(&out, 0), 0);
-        if (!strstr(out.p, cases[i][1]))
-            fail_msg("case %zu: %s", i, out.p);
-        lr_buf_free(&out);
-    }
+    request_says(D, 0, cases, LR_COUNT(cases));
     struct lr_buf out;
     lr_buf_init(&out, MAX);
     assert_int_equal(read_request(D,
@@ -271,7 +256,7 @@ static void the_order_of_results_and_text_is_part_of_the_request(void **state)
     lr_buf_init(&a, MAX);
     lr_buf_init(&b, MAX);
 #define RESULT "{\"type\":\"tool_result\",\"tool_use_id\":\"t\",\"content\":\"r\"}"
-#define TEXT "{\"type\":\"text\",\"text\":\"x\"}"
+#define TEXT   "{\"type\":\"text\",\"text\":\"x\"}"
     const char *one = HEAD "\"messages\":[{\"role\":\"user\",\"content\":[" RESULT "," TEXT "]}]}";
     const char *two = HEAD "\"messages\":[{\"role\":\"user\",\"content\":[" TEXT "," RESULT "]}]}";
     assert_int_equal(read_request(D, one, &a), 0);
@@ -287,19 +272,23 @@ static void errors_have_anthropics_shape(void **state)
     static const struct {
         int status;
         const char *type;
-    } cases[] = {{400, "invalid_request_error"}, {401, "authentication_error"},
-                 {404, "not_found_error"},       {413, "request_too_large"},
-                 {429, "rate_limit_error"},      {418, "invalid_request_error"},
-                 {502, "api_error"},             {529, "overloaded_error"}};
+    } cases[] = {{400, "invalid_request_error"},
+                 {401, "authentication_error"},
+                 {404, "not_found_error"},
+                 {413, "request_too_large"},
+                 {429, "rate_limit_error"},
+                 {418, "invalid_request_error"},
+                 {502, "api_error"},
+                 {529, "overloaded_error"}};
     for (size_t i = 0; i < LR_COUNT(cases); i++) {
         struct lr_buf out;
         struct lr_arena a;
         struct lr_json *v;
         lr_buf_init(&out, MAX);
         lr_arena_init(&a, MAX);
-        assert_int_equal(lr_error_write(D, cases[i].status, "some_code", LR_STR("say \"why\""), "req_9",
-                                        &out),
-                         0);
+        assert_int_equal(
+            lr_error_write(D, cases[i].status, "some_code", LR_STR("say \"why\""), "req_9", &out),
+            0);
         assert_int_equal(lr_json_parse(&a, lr_buf_str(&out), NULL, &v, NULL), 0);
         assert_true(lr_str_is(lr_json_get(v, "type")->text, "error"));
         const struct lr_json *e = lr_json_get(v, "error");
@@ -311,7 +300,8 @@ static void errors_have_anthropics_shape(void **state)
     }
 }
 
-/* ---- faults ----------------------------------------------------------------------------------- */
+/* ---- faults -----------------------------------------------------------------------------------
+ */
 
 static void memory_may_run_out_in_answers(void **state)
 {
@@ -319,32 +309,10 @@ static void memory_may_run_out_in_answers(void **state)
     fault_law(D, streams, LR_COUNT(streams));
 }
 
-static int parse_only(struct lr_str body)
-{
-    struct lr_arena a;
-    struct lr_request *r;
-    lr_arena_init(&a, MAX);
-    int rc = lr_request_parse(&a, D, body, &r, NULL);
-    lr_arena_free(&a);
-    return rc;
-}
-
 static void memory_may_run_out_in_requests(void **state)
 {
     (void)state;
-    struct lr_buf in;
-    lr_buf_init(&in, MAX);
-    load("messages-request.json", &in);
-    for (uint64_t n = 1;; n++) {
-        assert_int_equal(lr_fault_arm(n), 0);
-        int rc = parse_only(lr_buf_str(&in));
-        bool hit = lr_fault_seen() >= n;
-        assert_int_equal(lr_fault_arm(0), 0);
-        assert_int_equal(rc, hit ? LR_ENOMEM : 0);
-        if (!hit)
-            break;
-    }
-    lr_buf_free(&in);
+    request_fault_law(D, "messages-request.json");
 }
 
 int main(void)

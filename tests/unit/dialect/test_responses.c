@@ -5,11 +5,13 @@
 
 #define D LR_DIALECT_RESPONSES
 
-static const char *const streams[] = {"responses-text",    "responses-reasoning", "responses-tools",
-                                      "responses-refusal", "responses-cut",       "responses-hosted",
-                                      "responses-sparse",  "responses-failed",    "responses-error"};
-static const char *const wholes[] = {"responses-text",    "responses-reasoning", "responses-tools",
-                                     "responses-refusal", "responses-cut",       "responses-hosted"};
+static const char *const streams[] = {
+    "responses-text",    "responses-reasoning", "responses-tools",
+    "responses-refusal", "responses-cut",       "responses-hosted",
+    "responses-sparse",  "responses-failed",    "responses-error"};
+static const char *const wholes[] = {"responses-text",  "responses-reasoning",
+                                     "responses-tools", "responses-refusal",
+                                     "responses-cut",   "responses-hosted"};
 
 static void golden_answers_have_their_events(void **state)
 {
@@ -42,7 +44,8 @@ static void golden_bytes_come_out(void **state)
     golden_bytes(D, streams, LR_COUNT(streams));
 }
 
-#define START "data: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"model\":\"m\"}}\n\n"
+#define START                                                                                      \
+    "data: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"model\":\"m\"}}\n\n"
 #define TEXT(item, piece)                                                                          \
     "data: {\"type\":\"response.output_text.delta\",\"output_index\":" #item                       \
     ",\"content_index\":" #piece ",\"item_id\":\"i\",\"delta\":\"x\"}\n\n"
@@ -72,7 +75,7 @@ static void broken_streams_are_refused_in_words(void **state)
         struct lr_err err = {0};
         struct lr_buf log;
         lr_buf_init(&log, MAX);
-        assert_int_equal(decode(D, true, lr_strz(cases[i][0]), 0, &log, &err), LR_EPARSE);
+        assert_int_equal(codec_decode(D, true, lr_strz(cases[i][0]), 0, &log, &err), LR_EPARSE);
         if (!strstr(err.msg, cases[i][1]))
             fail_msg("case %zu: %s", i, err.msg);
         lr_buf_free(&log);
@@ -99,7 +102,7 @@ static void the_response_echoes_its_request(void **state)
         0);
     decode_file(D, "responses-text", true, 0, &log);
     struct lr_encoder_opts o = {.dialect = D, .id = "abc", .whole_max = MAX, .request = r};
-    assert_int_equal(encode_with(&o, lr_buf_str(&log), &out), 0);
+    assert_int_equal(codec_encode(&o, lr_buf_str(&log), &out), 0);
     assert_int_equal(lr_buf_addc(&out, 0), 0);
     assert_non_null(strstr(out.p, "\"instructions\":\"Be.\""));
     assert_non_null(strstr(out.p, "\"temperature\":0.25"));
@@ -111,24 +114,17 @@ static void the_response_echoes_its_request(void **state)
     lr_arena_free(&a);
 }
 
-/* ---- requests --------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------
+ */
 
-#define HEAD "{\"model\":\"m\","
-#define INPUT "\"input\":\"hi\"}"
+#define HEAD       "{\"model\":\"m\","
+#define INPUT      "\"input\":\"hi\"}"
 #define ITEM(text) HEAD "\"input\":[" text "]}"
 
 static void requests_read_as_written_down(void **state)
 {
     (void)state;
-    struct lr_buf in, out;
-    lr_buf_init(&in, MAX);
-    lr_buf_init(&out, MAX);
-    load("responses-request.json", &in);
-    assert_int_equal(lr_buf_addc(&in, 0), 0);
-    assert_int_equal(read_request(D, in.p, &out), 0);
-    same_as_golden("responses-request.canonical", lr_buf_str(&out));
-    lr_buf_free(&in);
-    lr_buf_free(&out);
+    golden_request(D, "responses-request");
 }
 
 static void wrong_types_are_named_by_path(void **state)
@@ -147,11 +143,13 @@ static void wrong_types_are_named_by_path(void **state)
          "at input[0].content[0].text:"},
         {ITEM("{\"role\":\"user\",\"content\":[{\"type\":\"input_image\"}]}"),
          "at input[0].content[0].image_url:"},
-        {ITEM("{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":\"data:x\"}]}"),
+        {ITEM("{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":\"data:x\"}]"
+              "}"),
          "at input[0].content[0].image_url:"},
         {ITEM("{\"role\":\"user\",\"content\":[{\"type\":\"input_file\"}]}"),
          "at input[0].content[0].file_data:"},
-        {ITEM("{\"type\":\"function_call\",\"name\":\"f\",\"arguments\":\"\"}"), "at input[0].call_id:"},
+        {ITEM("{\"type\":\"function_call\",\"name\":\"f\",\"arguments\":\"\"}"),
+         "at input[0].call_id:"},
         {ITEM("{\"type\":\"function_call_output\",\"call_id\":\"c\"}"), "at input[0].output:"},
         {ITEM("{\"type\":\"reasoning\",\"summary\":{}}"), "at input[0].summary:"},
         {HEAD "\"tools\":{}," INPUT, "at tools:"},
@@ -166,15 +164,7 @@ static void wrong_types_are_named_by_path(void **state)
         {HEAD "\"stream\":3," INPUT, "at stream:"},
         {HEAD "\"parallel_tool_calls\":3," INPUT, "at parallel_tool_calls:"},
     };
-    for (size_t i = 0; i < LR_COUNT(cases); i++) {
-        struct lr_buf out;
-        lr_buf_init(&out, MAX);
-        int rc = read_request(D, cases[i][0], &out);
-        assert_int_equal(lr_buf_addc(&out, 0), 0);
-        if (rc != LR_EINVAL || !strstr(out.p, cases[i][1]))
-            fail_msg("case %zu: wanted %s, got %s", i, cases[i][1], out.p);
-        lr_buf_free(&out);
-    }
+    request_says(D, LR_EINVAL, cases, LR_COUNT(cases));
 }
 
 static void state_and_hosted_tools_bypass(void **state)
@@ -213,11 +203,12 @@ static void items_keep_their_boundaries(void **state)
 {
     (void)state;
 #define A(text) "{\"role\":\"assistant\",\"content\":\"" text "\"}"
-#define CALL "{\"type\":\"function_call\",\"call_id\":\"c\",\"name\":\"f\",\"arguments\":\"{}\"}"
-#define REASON "{\"type\":\"reasoning\",\"summary\":[{\"type\":\"summary_text\",\"text\":\"r\"}]}"
+#define CALL    "{\"type\":\"function_call\",\"call_id\":\"c\",\"name\":\"f\",\"arguments\":\"{}\"}"
+#define REASON  "{\"type\":\"reasoning\",\"summary\":[{\"type\":\"summary_text\",\"text\":\"r\"}]}"
     static const char *const lists[] = {
         ITEM(A("x") "," A("y")),
-        ITEM("{\"role\":\"assistant\",\"content\":[{\"type\":\"output_text\",\"text\":\"x\"},{\"type\":"
+        ITEM("{\"role\":\"assistant\",\"content\":[{\"type\":\"output_text\",\"text\":\"x\"},{"
+             "\"type\":"
              "\"output_text\",\"text\":\"y\"}]}"),
         ITEM(A("x") "," CALL),
         ITEM(CALL "," A("x")),
@@ -237,7 +228,8 @@ static void items_keep_their_boundaries(void **state)
         lr_buf_free(&text[i]);
 }
 
-/* ---- faults ----------------------------------------------------------------------------------- */
+/* ---- faults -----------------------------------------------------------------------------------
+ */
 
 static void memory_may_run_out_in_answers(void **state)
 {
@@ -245,32 +237,10 @@ static void memory_may_run_out_in_answers(void **state)
     fault_law(D, streams, LR_COUNT(streams));
 }
 
-static int parse_only(struct lr_str body)
-{
-    struct lr_arena a;
-    struct lr_request *r;
-    lr_arena_init(&a, MAX);
-    int rc = lr_request_parse(&a, D, body, &r, NULL);
-    lr_arena_free(&a);
-    return rc;
-}
-
 static void memory_may_run_out_in_requests(void **state)
 {
     (void)state;
-    struct lr_buf in;
-    lr_buf_init(&in, MAX);
-    load("responses-request.json", &in);
-    for (uint64_t n = 1;; n++) {
-        assert_int_equal(lr_fault_arm(n), 0);
-        int rc = parse_only(lr_buf_str(&in));
-        bool hit = lr_fault_seen() >= n;
-        assert_int_equal(lr_fault_arm(0), 0);
-        assert_int_equal(rc, hit ? LR_ENOMEM : 0);
-        if (!hit)
-            break;
-    }
-    lr_buf_free(&in);
+    request_fault_law(D, "responses-request.json");
 }
 
 int main(void)

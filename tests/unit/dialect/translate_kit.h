@@ -2,8 +2,8 @@
  * tests/unit/dialect/translate_kit.h - what the tests of Messages, Responses and translation share:
  * golden files, event logs as text, canonical requests as text.
  *
- * Golden files lie in tests/golden/dialect/. LR_GOLDEN_WRITE=1 in the environment writes the expected
- * side anew; what changed is then to be read before it is committed.
+ * Golden files lie in tests/golden/dialect/. LR_GOLDEN_WRITE=1 in the environment writes the
+ * expected side anew; what changed is then to be read before it is committed.
  */
 #ifndef LR_TESTS_TRANSLATE_KIT_H
 #define LR_TESTS_TRANSLATE_KIT_H
@@ -17,22 +17,15 @@
 
 #include <cmocka.h>
 
-#include "dialect/dialect.h"
+#include "codec.h"
 
 #define GOLDEN LR_SOURCE_DIR "/tests/golden/dialect/"
-#define MAX LR_MIB(8)
+#define MAX    CODEC_MAX
 
 static inline void load(const char *name, struct lr_buf *out)
 {
-    char path[512], chunk[4096];
-    (void)snprintf(path, sizeof path, GOLDEN "%s", name);
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        fail_msg("cannot open %s", path);
-    size_t n;
-    while ((n = fread(chunk, 1, sizeof chunk, f)) > 0)
-        assert_int_equal(lr_buf_add(out, chunk, n), 0);
-    fclose(f);
+    if (codec_read(name, out))
+        fail_msg("cannot read %s", name);
 }
 
 /* got is what the golden file says. */
@@ -55,44 +48,8 @@ static inline void same_as_golden(const char *name, struct lr_str got)
     lr_buf_free(&want);
 }
 
-/* ---- event logs ------------------------------------------------------------------------------- */
-
-static inline int collect(void *ctx, const struct lr_event *ev)
-{
-    return lr_event_append(ctx, ev);
-}
-
-/* Feeds `bytes` in pieces of at most `piece` bytes (0: at once); appends the events to log. */
-static inline int decode(enum lr_dialect_id d, bool stream, struct lr_str bytes, size_t piece,
-                         struct lr_buf *log, struct lr_err *err)
-{
-    struct lr_decoder *dec;
-    LR_TRY(lr_decoder_open(&dec, d, stream, MAX, collect, log));
-    int rc = 0;
-    for (size_t at = 0; at < bytes.n && !rc;) {
-        size_t n = piece && piece < bytes.n - at ? piece : bytes.n - at;
-        rc = lr_decoder_feed(dec, lr_str(bytes.p + at, n), err);
-        at += n;
-    }
-    if (!rc)
-        rc = lr_decoder_end(dec, err);
-    lr_decoder_close(dec);
-    return rc;
-}
-
-static inline int encode_with(const struct lr_encoder_opts *o, struct lr_str log, struct lr_buf *out)
-{
-    struct lr_encoder *enc;
-    struct lr_event ev;
-    int rc = lr_encoder_open(&enc, o);
-    if (rc)
-        return rc;
-    while ((rc = lr_event_next(&log, &ev)) == 1)
-        if ((rc = lr_encoder_event(enc, &ev, out)) != 0)
-            break;
-    lr_encoder_close(enc);
-    return rc;
-}
+/* ---- event logs -------------------------------------------------------------------------------
+ */
 
 static inline int encode(enum lr_dialect_id d, bool stream, bool fresh, struct lr_str log,
                          struct lr_buf *out)
@@ -104,15 +61,15 @@ static inline int encode(enum lr_dialect_id d, bool stream, bool fresh, struct l
                                 .id = "abcdefghijklmnopqrstuvwx",
                                 .created_s = 1750000000,
                                 .whole_max = MAX};
-    return encode_with(&o, log, out);
+    return codec_encode(&o, log, out);
 }
 
 /* One line an event. */
 static inline void print_log(struct lr_str log, struct lr_buf *out)
 {
-    static const char *const types[] = {"",         "START", "PART",     "DELTA",  "SIGN",
-                                        "PART_END", "LOGPROBS", "FINISH", "USAGE",  "VECTOR",
-                                        "EXTRA",    "ERROR", "END",      "BYTES"};
+    static const char *const types[] = {"",         "START",    "PART",   "DELTA", "SIGN",
+                                        "PART_END", "LOGPROBS", "FINISH", "USAGE", "VECTOR",
+                                        "EXTRA",    "ERROR",    "END",    "BYTES"};
     struct lr_event ev;
     int rc;
     while ((rc = lr_event_next(&log, &ev)) == 1) {
@@ -162,7 +119,8 @@ static inline void same_logs(const char *what, struct lr_str a, struct lr_str b)
     lr_buf_free(&tb);
 }
 
-/* ---- requests --------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------
+ */
 
 static inline void print_str(struct lr_buf *out, const char *name, struct lr_str s)
 {
@@ -303,7 +261,8 @@ static inline void path(char out[128], const char *name, const char *tail)
     (void)snprintf(out, 128, "%s%s", name, tail);
 }
 
-static inline void decode_file(enum lr_dialect_id d, const char *name, bool stream, size_t piece, struct lr_buf *log)
+static inline void decode_file(enum lr_dialect_id d, const char *name, bool stream, size_t piece,
+                               struct lr_buf *log)
 {
     char file[128];
     struct lr_buf in;
@@ -311,14 +270,15 @@ static inline void decode_file(enum lr_dialect_id d, const char *name, bool stre
     path(file, name, stream ? ".sse" : ".json");
     lr_buf_init(&in, MAX);
     load(file, &in);
-    int rc = decode(d, stream, lr_buf_str(&in), piece, log, &err);
+    int rc = codec_decode(d, stream, lr_buf_str(&in), piece, log, &err);
     if (rc)
         fail_msg("%s: %s at %s: %s", file, lr_errname(rc), err.where, err.msg);
     lr_buf_free(&in);
 }
 
 /* Answers decode to the events written beside them. */
-static inline void golden_events(enum lr_dialect_id d, bool stream, const char *const *names, size_t n)
+static inline void golden_events(enum lr_dialect_id d, bool stream, const char *const *names,
+                                 size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const char *name = names[i];
@@ -377,7 +337,8 @@ static inline void one_answer_law(enum lr_dialect_id d, const char *const *whole
 }
 
 /* Encodes log in this dialect, reads that again, and wants the same answer. */
-static inline void round_trip(enum lr_dialect_id d, const char *name, struct lr_str log, bool stream, bool fresh)
+static inline void round_trip(enum lr_dialect_id d, const char *name, struct lr_str log,
+                              bool stream, bool fresh)
 {
     struct lr_buf bytes, again, ca, cb;
     struct lr_err err = {0};
@@ -386,7 +347,7 @@ static inline void round_trip(enum lr_dialect_id d, const char *name, struct lr_
     lr_buf_init(&ca, MAX);
     lr_buf_init(&cb, MAX);
     assert_int_equal(encode(d, stream, fresh, log, &bytes), 0);
-    int rc = decode(d, stream, lr_buf_str(&bytes), 0, &again, &err);
+    int rc = codec_decode(d, stream, lr_buf_str(&bytes), 0, &again, &err);
     if (rc)
         fail_msg("%s: %s in %.*s", name, err.msg, LR_FMT(lr_buf_str(&bytes)));
     compact(log, &ca);
@@ -399,8 +360,8 @@ static inline void round_trip(enum lr_dialect_id d, const char *name, struct lr_
     lr_buf_free(&cb);
 }
 
-/* Decoding undoes encoding; unknown events, which only streams have, keep `hosted` ones out of the whole
- * form. */
+/* Decoding undoes encoding; unknown events, which only streams have, keep `hosted` ones out of the
+ * whole form. */
 static inline void round_trip_law(enum lr_dialect_id d, const char *const *streams, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -451,24 +412,107 @@ static inline void golden_bytes(enum lr_dialect_id d, const char *const *streams
     }
 }
 
-/* Reads an answer and writes it streamed and whole. */
-static inline int fault_scenario(enum lr_dialect_id d, struct lr_str bytes)
+/* ---- laws of every dialect's requests ---------------------------------------------------------
+ */
+
+/* <name>.json reads as <name>.canonical says. */
+static inline void golden_request(enum lr_dialect_id d, const char *name)
 {
+    char file[128];
+    struct lr_buf in, out;
+    lr_buf_init(&in, MAX);
+    lr_buf_init(&out, MAX);
+    path(file, name, ".json");
+    load(file, &in);
+    assert_int_equal(lr_buf_addc(&in, 0), 0);
+    assert_int_equal(read_request(d, in.p, &out), 0);
+    path(file, name, ".canonical");
+    same_as_golden(file, lr_buf_str(&out));
+    lr_buf_free(&in);
+    lr_buf_free(&out);
+}
+
+/* Each body is refused, or read, with these words: {body, words}. */
+static inline void request_says(enum lr_dialect_id d, int rc, const char *const cases[][2],
+                                size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct lr_buf out;
+        lr_buf_init(&out, MAX);
+        int got = read_request(d, cases[i][0], &out);
+        assert_int_equal(lr_buf_addc(&out, 0), 0);
+        if (got != rc || !strstr(out.p, cases[i][1]))
+            fail_msg("case %zu: wanted %s, got %s", i, cases[i][1], out.p);
+        lr_buf_free(&out);
+    }
+}
+
+/* ---- faults -----------------------------------------------------------------------------------
+ */
+
+/* Each allocation of a scenario fails once: it says so and leaks nothing. */
+static inline void fault_each(int (*scenario)(void *ctx), void *ctx)
+{
+    for (uint64_t n = 1;; n++) {
+        assert_int_equal(lr_fault_arm(n), 0);
+        int rc = scenario(ctx);
+        bool hit = lr_fault_seen() >= n;
+        assert_int_equal(lr_fault_arm(0), 0);
+        if (rc != (hit ? LR_ENOMEM : 0))
+            fail_msg("fault %llu: %s", (unsigned long long)n, lr_errname(rc));
+        if (!hit)
+            return;
+    }
+}
+
+struct parse_scenario {
+    enum lr_dialect_id d;
+    struct lr_str body;
+};
+
+static inline int parse_only(void *ctx)
+{
+    const struct parse_scenario *p = ctx;
+    struct lr_arena a;
+    struct lr_request *r;
+    lr_arena_init(&a, MAX);
+    int rc = lr_request_parse(&a, p->d, p->body, &r, NULL);
+    lr_arena_free(&a);
+    return rc;
+}
+
+static inline void request_fault_law(enum lr_dialect_id d, const char *file)
+{
+    struct lr_buf in;
+    lr_buf_init(&in, MAX);
+    load(file, &in);
+    fault_each(parse_only, &(struct parse_scenario){d, lr_buf_str(&in)});
+    lr_buf_free(&in);
+}
+
+struct answer_scenario {
+    enum lr_dialect_id d;
+    struct lr_str bytes;
+};
+
+/* Reads an answer and writes it streamed and whole. */
+static inline int read_and_write(void *ctx)
+{
+    const struct answer_scenario *p = ctx;
     struct lr_buf log, out;
     lr_buf_init(&log, MAX);
     lr_buf_init(&out, MAX);
     struct lr_err err = {0};
-    int rc = decode(d, true, bytes, 0, &log, &err);
+    int rc = codec_decode(p->d, true, p->bytes, 0, &log, &err);
     for (unsigned k = 0; k < 4 && !rc; k++) {
         lr_buf_reset(&out);
-        rc = encode(d, k & 1, k & 2, lr_buf_str(&log), &out);
+        rc = encode(p->d, k & 1, k & 2, lr_buf_str(&log), &out);
     }
     lr_buf_free(&log);
     lr_buf_free(&out);
     return rc;
 }
 
-/* Each allocation fails once: a clean error, no leak. */
 static inline void fault_law(enum lr_dialect_id d, const char *const *streams, size_t n_streams)
 {
     for (size_t i = 0; i < n_streams; i++) {
@@ -477,18 +521,7 @@ static inline void fault_law(enum lr_dialect_id d, const char *const *streams, s
         path(file, streams[i], ".sse");
         lr_buf_init(&in, MAX);
         load(file, &in);
-        for (uint64_t n = 1;; n++) {
-            assert_int_equal(lr_fault_arm(n), 0);
-            int rc = fault_scenario(d, lr_buf_str(&in));
-            bool hit = lr_fault_seen() >= n;
-            assert_int_equal(lr_fault_arm(0), 0);
-            if (!hit) {
-                assert_int_equal(rc, 0);
-                break;
-            }
-            if (!rc)
-                fail_msg("%s, fault %llu went unnoticed", file, (unsigned long long)n);
-        }
+        fault_each(read_and_write, &(struct answer_scenario){d, lr_buf_str(&in)});
         lr_buf_free(&in);
     }
 }
