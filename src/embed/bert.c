@@ -245,35 +245,34 @@ static void norm(const struct bert *b, float *x, size_t n, const float *w, const
 }
 
 /* Vectors as gcc and clang both have them: compilers do not find them in the choice of sides. */
-#define WIDTH 8u
+#define WIDTH 4u
 typedef float lanes __attribute__((vector_size(WIDTH * sizeof(float))));
 typedef int32_t masks __attribute__((vector_size(WIDTH * sizeof(int32_t))));
 
-/* x * P, P = (1 + erf(x / sqrt 2)) / 2; e: exp(-x^2 / 2). */
-static inline lanes gelu_lanes(lanes x, lanes e)
+/* WIDTH elements of x times P = (1 + erf(x / sqrt 2)) / 2; exp: exp(-x^2 / 2). */
+static inline void gelu_lanes(float *at, const float *exp)
 {
+    lanes x, e;
+    memcpy(&x, at, sizeof x);
+    memcpy(&e, exp, sizeof e);
     masks negative = x < 0.0f;
     lanes z = (lanes)((masks)x & INT32_MAX) * 0.70710678f;
     lanes t = 1.0f / (1.0f + 0.3275911f * z);
     lanes p = 1.421413741f + t * (-1.453152027f + t * 1.061405429f);
     p = t * (0.254829592f + t * (-0.284496736f + t * p));
     lanes tail = 0.5f * p * e; /* half of 1 - erf(z) */
-    return x * (lanes)((negative & (masks)tail) | (~negative & (masks)(1.0f - tail)));
+    x *= (lanes)((negative & (masks)tail) | (~negative & (masks)(1.0f - tail)));
+    memcpy(at, &x, sizeof x);
 }
 
 /* In place, GELU_RUN elements; e: room for as many. */
 static void gelu_run(float *x, float *e)
 {
-    lanes a, b;
     for (size_t i = 0; i < GELU_RUN; i++)
         e[i] = -0.5f * x[i] * x[i];
     lr_kern()->exp(e, GELU_RUN);
-    for (size_t i = 0; i < GELU_RUN; i += WIDTH) {
-        memcpy(&a, x + i, sizeof a);
-        memcpy(&b, e + i, sizeof b);
-        a = gelu_lanes(a, b);
-        memcpy(x + i, &a, sizeof a);
-    }
+    for (size_t i = 0; i < GELU_RUN; i += WIDTH)
+        gelu_lanes(x + i, e + i);
 }
 
 static void gelu(float *x, size_t n)
