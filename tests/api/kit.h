@@ -38,6 +38,10 @@ static inline void done(struct gw *g)
     gw_free(g);
 }
 
+/* What the tests of a file share, where they do. */
+static struct up *up __attribute__((unused));
+static struct gw *gw __attribute__((unused));
+
 static inline size_t count(const char *text, const char *what)
 {
     size_t n = 0;
@@ -78,6 +82,33 @@ static inline int status_of(const struct gw *g, const char *headers, const char 
 static inline void prove(const struct gw *g)
 {
     assert_int_equal(status_of(g, "", ASK("prove me")), 200);
+}
+
+/* The shared ones, in a group's setup: a gateway with these options, whose key is proven; or an
+ * upstream alone. */
+static inline int set_up(up_fn fn, const char *const *args)
+{
+    up = up_start(fn);
+    gw = gw_start(up, NULL, args);
+    prove(gw);
+    return 0;
+}
+
+static inline int set_up_upstream(void **state)
+{
+    (void)state;
+    up = up_start(up_llm);
+    return 0;
+}
+
+/* A group's teardown. */
+static inline int tear_down(void **state)
+{
+    (void)state;
+    if (gw)
+        done(gw);
+    up_stop(up);
+    return 0;
 }
 
 /* Asks until the answer comes from the cache: the store is written behind the answer. */

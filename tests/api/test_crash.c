@@ -61,7 +61,7 @@ static void nothing_acknowledged_is_lost_by_kill_9(void **state)
     int rounds = rounds_at ? atoi(rounds_at) : 10;
     size_t n_stored = 0;
     unsigned long next = 1;
-    struct up *up = up_start(numbered);
+    up = up_start(numbered);
     char dir[] = "/tmp/larder-test-XXXXXX";
     assert_non_null(mkdtemp(dir));
     srand(7);

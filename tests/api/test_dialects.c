@@ -11,9 +11,6 @@
     "}],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":5,\"total_tokens\":16}}"
 #define JSON_TYPE "content-type: application/json\r\n"
 
-static struct up *up;
-static struct gw *gw;
-
 #define CHUNK(rest)                                                                                \
     "data: "                                                                                       \
     "{\"id\":\"chatcmpl-up\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m-"    \
@@ -95,18 +92,7 @@ static void up_rich(struct up_conn *c, const struct up_req *q)
 static int start(void **state)
 {
     (void)state;
-    up = up_start(up_rich);
-    gw = gw_start(up, NULL, NULL);
-    prove(gw);
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    done(gw);
-    up_stop(up);
-    return 0;
+    return set_up(up_rich, NULL);
 }
 
 /* What is there serves this request: the very first time. */
@@ -601,5 +587,5 @@ int main(void)
         cmocka_unit_test(followers_of_every_dialect_share_one_flight),
         cmocka_unit_test(a_follower_keeps_going_when_the_leader_hangs_up),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start, tear_down);
 }

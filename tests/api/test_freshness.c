@@ -5,24 +5,10 @@
 
 #include <stdatomic.h>
 
-static struct up *up;
-static struct gw *gw; /* shared by tests that need no options */
-
 static int start(void **state)
 {
     (void)state;
-    up = up_start(up_llm);
-    gw = gw_start(up, NULL, NULL);
-    prove(gw);
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    done(gw);
-    up_stop(up);
-    return 0;
+    return set_up(up_llm, NULL);
 }
 
 /* One request; asserts what x-larder-cache and x-larder-reason say. */
@@ -615,5 +601,5 @@ int main(void)
         cmocka_unit_test(a_batch_of_new_inputs_goes_upstream_as_it_came),
         cmocka_unit_test(every_answer_says_why),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start, tear_down);
 }

@@ -3,25 +3,11 @@
  */
 #include "kit.h"
 
-static struct up *up;
-static struct gw *gw;
-
 static int start(void **state)
 {
     (void)state;
-    up = up_start(up_llm);
-    gw = gw_start(up, NULL,
-                  (const char *const[]){"--answer-stale-while-revalidate", "1h",
-                                        "--answer-stale-if-error", "1h", NULL});
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    done(gw);
-    up_stop(up);
-    return 0;
+    return set_up(up_llm, (const char *const[]){"--answer-stale-while-revalidate", "1h",
+                                               "--answer-stale-if-error", "1h", NULL});
 }
 
 static void second_identical_question_is_a_hit_with_proof(void **state)
@@ -427,5 +413,5 @@ int main(void)
         cmocka_unit_test(a_client_that_hangs_up_cancels_the_upstream),
         cmocka_unit_test(a_restart_keeps_what_was_stored),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start, tear_down);
 }

@@ -11,22 +11,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-static struct up *up;
-
-static int start(void **state)
-{
-    (void)state;
-    up = up_start(up_llm);
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    up_stop(up);
-    return 0;
-}
-
 static bool hits(struct gw *g, const char *body)
 {
     struct resp r = post(g->port, CHAT, body);
@@ -504,5 +488,5 @@ int main(void)
         cmocka_unit_test(tokens_and_money_of_a_tenant_are_limited),
         cmocka_unit_test(bytes_of_a_tenant_are_limited),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, set_up_upstream, tear_down);
 }

@@ -10,8 +10,6 @@
 
 #define BIG (20 << 20)
 
-static struct up *up;
-static struct gw *gw;
 static atomic_int step;   /* how far the upstream may go */
 static atomic_size_t got; /* bytes of the last body */
 static atomic_uint sum;   /* of its bytes */
@@ -77,20 +75,8 @@ static void up_bytes(struct up_conn *c, const struct up_req *q)
 static int start(void **state)
 {
     (void)state;
-    up = up_start(up_bytes);
-    gw = gw_start(up, NULL,
-                  (const char *const[]){"--origins", "http://app.example", "--hosts",
-                                        "gateway.example", NULL});
-    prove(gw);
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    done(gw);
-    up_stop(up);
-    return 0;
+    return set_up(up_bytes, (const char *const[]){"--origins", "http://app.example", "--hosts",
+                                                 "gateway.example", NULL});
 }
 
 /* Sends a request and leaves the answer to be read. */
@@ -588,5 +574,5 @@ int main(void)
         cmocka_unit_test(a_stop_lets_streams_finish_and_takes_no_new_ones),
         cmocka_unit_test(a_stop_ends_in_time_and_a_second_signal_at_once),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start, tear_down);
 }

@@ -5,22 +5,6 @@
 
 #include <fcntl.h>
 
-static struct up *up;
-
-static int start(void **state)
-{
-    (void)state;
-    up = up_start(up_llm);
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    up_stop(up);
-    return 0;
-}
-
 static struct resp ask_as(struct gw *g, const char *key, const char *body)
 {
     char headers[256];
@@ -241,5 +225,5 @@ int main(void)
         cmocka_unit_test(listening_beyond_loopback_needs_keys),
         cmocka_unit_test(canaries_stay_inside),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, set_up_upstream, tear_down);
 }
