@@ -145,6 +145,8 @@ static const char *upstream_fault(const struct lr_opt_upstream *u)
         return "credential 'key' needs key-file or key-env";
     if (u->cert_key_file[0] && !u->cert_file[0])
         return "cert-key-file needs cert-file";
+    if (!strcmp(u->name, "local"))
+        return "the name 'local' stands for the models of this machine";
     struct lr_str proxy = after_scheme(u->proxy);
     if (proxy.p && has_user(proxy))
         return "proxy holds no user or password: use HTTPS_PROXY";
@@ -177,7 +179,7 @@ static int check_aliases(const struct lr_config *c, struct lr_err *err)
         const struct lr_opt_alias *a = &c->aliases.v[i];
         for (size_t k = 0; k < a->upstreams.n; k++) {
             char msg[LR_OPT_SHOW_MAX + 40], shown[LR_OPT_SHOW_MAX];
-            if (has_upstream(c, a->upstreams.v[k]))
+            if (has_upstream(c, a->upstreams.v[k]) || !strcmp(a->upstreams.v[k], "local"))
                 continue;
             lr_opt_show(lr_strz(a->upstreams.v[k]), shown);
             if (snprintf(msg, sizeof msg, "no upstream is named '%s'", shown) < 0)

@@ -178,7 +178,7 @@ static void poke_locked(struct lr_engine_sched *s)
 int lr_engine_sched_submit(struct lr_engine_sched *s, const struct lr_engine_ask *ask,
                            struct lr_engine_job **out, struct lr_err *err)
 {
-    struct lr_engine_job *j;
+    struct lr_engine_job *j = NULL;
     LR_TRY(check_ask(s, ask, err));
     int rc = make_job(s, ask, &j);
     LR_FAIL_IF(rc, lr_err_set(err, rc, "job", "%s", lr_strerror(rc)));

@@ -95,10 +95,34 @@ static void decide(struct lr_req *r)
     }
 }
 
+/* The model of this machine that alone answers r, or NULL. */
+static const struct lr_local *local_of(const struct lr_req *r)
+{
+    struct lr_str model = r->request ? r->request->model : lr_strz(r->rec->model);
+    bool alone;
+    const struct lr_local *l = lr_locals_serving(&r->serve->locals, r->conf, model, &alone);
+    return l && alone ? l : NULL;
+}
+
+/* An answer made here is one of this file under these settings: local.c on prints. */
+static int add_print(struct lr_req *r, const struct lr_local *l)
+{
+    struct lr_key_header *h = lr_arena_array(&r->arena, struct lr_key_header, r->n_key_headers + 1);
+    LR_FAIL_IF(!h, LR_ENOMEM);
+    if (r->n_key_headers)
+        memcpy(h, r->key_headers, r->n_key_headers * sizeof *h);
+    h[r->n_key_headers++] = (struct lr_key_header){"local-model", lr_strz(l->print)};
+    r->key_headers = h;
+    return 0;
+}
+
 static enum lr_step make_key(struct lr_req *r)
 {
-    int rc = lr_key_request(&r->arena, r->request, r->tenant.secret, r->key_headers, r->n_key_headers,
-                            &r->key);
+    const struct lr_local *l = local_of(r);
+    int rc = l ? add_print(r, l) : 0;
+    if (!rc)
+        rc = lr_key_request(&r->arena, r->request, r->tenant.secret, r->key_headers,
+                            r->n_key_headers, &r->key);
     if (rc)
         return lr_req_fail(r, rc == LR_EOVER ? 413 : 503, "key", "the request cannot be keyed: %s",
                            lr_strerror(rc));
@@ -112,6 +136,8 @@ enum lr_step lr_room_key(struct lr_req *r)
     r->outcome = r->bypass ? LR_OUT_BYPASS : LR_OUT_MISS;
     if (r->bypass)
         return LR_STEP_NEXT;
+    if (local_of(r))
+        r->tenant.proven = true; /* no upstream could refuse what is made here */
     if (r->raw_hit) {
         r->rec->keyed = true;
         r->rec->key = r->key.exact;
@@ -194,11 +220,9 @@ static enum lr_step take_hit(struct lr_req *r, struct lr_answer_hit *hit)
     return LR_STEP_DONE;
 }
 
-static enum lr_step take_stale(struct lr_req *r, struct lr_answer_hit *hit)
+/* The candidate is served, and somebody asked for a fresh one. */
+static enum lr_step renew(struct lr_req *r)
 {
-    r->hit = *hit; /* the candidate: served now (swr), or when every upstream fails (sie) */
-    if (!hit->swr)
-        return miss(r, "expired");
     if (r->raw_hit && miss_after_raw(r) != LR_STEP_NEXT)
         return LR_STEP_ERR;
     if (lr_run_refresh(r)) /* nobody to ask now: the stale answer is as good as granted all the same */
@@ -206,6 +230,14 @@ static enum lr_step take_stale(struct lr_req *r, struct lr_answer_hit *hit)
     r->outcome = LR_OUT_STALE;
     r->reason = "stale-while-revalidate";
     return LR_STEP_DONE;
+}
+
+static enum lr_step take_stale(struct lr_req *r, struct lr_answer_hit *hit)
+{
+    r->hit = *hit; /* the candidate: served now (swr), or when every upstream fails (sie) */
+    if (!hit->swr)
+        return miss(r, "expired");
+    return local_of(r) ? lr_req_work(r, renew) : renew(r); /* a prompt is encoded by a worker */
 }
 
 enum lr_step lr_room_answer(struct lr_req *r)

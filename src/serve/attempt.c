@@ -23,9 +23,7 @@
 #define ATTEMPT_ARENA_MAX LR_MIB(256)
 
 struct lr_attempt {
-    struct lr_serve *serve;
-    struct lr_conf *conf;
-    struct lr_flight *flight;
+    struct lr_producer p;
     struct lr_arena arena;
     struct lr_net_req net;
     struct lr_timer timer;
@@ -42,27 +40,14 @@ struct lr_attempt {
     struct lr_up_request *built;  /* per candidate, filled at start */
     const char *why;              /* the router's reason */
     unsigned tries;
-    uint64_t start_ns;
-    uint64_t tenant_id;
-    const struct lr_opt_price *price;
 
     /* the answer */
     struct lr_decoder *decoder;
-    bool stream_asked, head_done, failed_head, retry;
+    bool stream_asked, failed_head, retry;
     int status;
     uint64_t retry_after_s;
     struct lr_buf error_body;
-    struct lr_usage usage;
     struct lr_err unread; /* what the decoder did not understand */
-    bool ended;     /* whole: END is due */
-    bool broken;    /* an ERROR was pushed: the answer is not to be kept */
-
-    /* keeping */
-    bool want_keep;
-    struct lr_reader keep;
-    bool keeping;
-    struct lr_buf keep_log;
-    struct lr_keep_note note;
 
     pthread_mutex_t mu; /* guards the five below */
     bool net_active, cancelled, full, paused;
@@ -77,7 +62,7 @@ static void cancel(void *producer)
     pthread_mutex_lock(&a->mu);
     a->cancelled = true;
     if (a->net_active)
-        lr_net_cancel(a->serve->net, &a->net);
+        lr_net_cancel(a->p.serve->net, &a->net);
     pthread_mutex_unlock(&a->mu);
 }
 
@@ -88,7 +73,7 @@ static void room(void *producer)
     a->full = false;
     a->rooms++;
     if (a->paused && a->net_active)
-        lr_net_resume(a->serve->net, &a->net);
+        lr_net_resume(a->p.serve->net, &a->net);
     a->paused = false;
     pthread_mutex_unlock(&a->mu);
 }
@@ -108,45 +93,20 @@ static bool is_cancelled(struct lr_attempt *a)
 
 /* ---- life ---- */
 
-static void fill_note(struct lr_attempt *a, const struct lr_req *r)
-{
-    struct lr_doc_meta *m = &a->note.meta;
-    m->key = r->key.exact;
-    m->tenant = r->tenant.id;
-    m->ttl_ms = r->wish.ttl_ms;
-    m->max_tokens = r->ask_max_tokens;
-    m->kind = (uint8_t)lr_dialect_kind(r->dialect);
-    memcpy(m->model, r->rec->model, sizeof m->model);
-    (void)snprintf(m->category, sizeof m->category, "%.*s", LR_FMT(r->wish.category)); /* cut to fit */
-    (void)snprintf(m->tag, sizeof m->tag, "%.*s", LR_FMT(r->wish.tag));                /* cut to fit */
-    memcpy(m->request_id, r->id, sizeof r->id);
-    memcpy(a->note.id, r->id, sizeof r->id);
-    a->note.bytes_tenant_max = r->tenant.limits ? r->tenant.limits->bytes : 0;
-    a->note.entry_max = r->conf->c->answer_entry_max;
-}
-
 int lr_attempt_new(struct lr_req *r, struct lr_flight_opts *opts, struct lr_attempt **out)
 {
     struct lr_attempt *a = lr_new(struct lr_attempt);
     LR_FAIL_IF(!a, LR_ENOMEM);
-    a->serve = r->serve;
-    a->conf = lr_conf_ref(r->conf);
-    atomic_fetch_add(&a->serve->attempts, 1);
+    lr_producer_init(&a->p, r);
     pthread_mutex_init(&a->mu, NULL);
     lr_arena_init(&a->arena, ATTEMPT_ARENA_MAX);
     lr_buf_init(&a->error_body, ERROR_BODY_MAX);
-    lr_buf_init(&a->keep_log, r->conf->c->answer_entry_max);
     lr_rng_seed(&a->rng, lr_hash64(lr_str(r->id, LR_ID_LEN), r->start_ns));
     a->client_dialect = r->bypass ? LR_DIALECT_NONE : r->dialect;
     a->stream_asked = r->stream;
-    a->tenant_id = r->tenant.id;
-    a->price = lr_conf_price(r->conf, lr_strz(r->rec->model));
-    a->want_keep = r->may_store && !r->wish.no_store && !r->bypass && !r->embed;
     a->n_ups = r->n_ups;
     memcpy(a->ups, r->ups, r->n_ups * sizeof r->ups[0]);
     a->route_key = r->key.n_blocks ? r->key.blocks[0] : lr_le64(r->key.exact.b);
-    a->start_ns = r->start_ns;
-    fill_note(a, r);
     opts->producer = a;
     opts->cancel = cancel;
     opts->room = room;
@@ -159,18 +119,15 @@ void lr_attempt_drop(struct lr_attempt *a)
 {
     lr_decoder_close(a->decoder);
     lr_buf_free(&a->error_body);
-    lr_buf_free(&a->keep_log);
     lr_arena_free(&a->arena);
-    lr_conf_unref(a->conf);
     pthread_mutex_destroy(&a->mu);
-    atomic_fetch_sub(&a->serve->attempts, 1);
+    lr_producer_free(&a->p);
     lr_free(a);
 }
 
 struct lr_reader *lr_attempt_keep(struct lr_attempt *a)
 {
-    a->keeping = true;
-    return &a->keep;
+    return lr_producer_keep(&a->p);
 }
 
 /* ---- events ---- */
@@ -186,101 +143,32 @@ static unsigned rooms_so_far(struct lr_attempt *a)
 static void push(struct lr_attempt *a, const struct lr_event *ev)
 {
     unsigned before = rooms_so_far(a);
-    int rc = lr_flight_push(a->flight, ev, lr_clock_mono_ns());
-    if (rc == LR_EBUSY) { /* taken, but the log is full: stop the upstream until room() */
-        pthread_mutex_lock(&a->mu);
-        a->full = a->rooms == before; /* else a reader was quicker than this line */
-        pthread_mutex_unlock(&a->mu);
-    } else if (rc == LR_ENOMEM || rc == LR_EOVER) {
-        a->broken = true; /* an event is missing: nobody may take the rest for whole */
-    }
+    if (lr_producer_event(&a->p, ev) != LR_EBUSY)
+        return;
+    pthread_mutex_lock(&a->mu); /* taken, but the log is full: stop the upstream until room() */
+    a->full = a->rooms == before; /* else a reader was quicker than this line */
+    pthread_mutex_unlock(&a->mu);
 }
 
 static int on_event(void *ctx, const struct lr_event *ev)
 {
     struct lr_attempt *a = ctx;
-    if (ev->type == LR_EV_USAGE)
-        a->usage = ev->usage;
-    a->broken |= ev->type == LR_EV_ERROR;
-    if (ev->type == LR_EV_END)
-        a->ended = true; /* told last of all, by finish */
-    else
-        push(a, ev);
-    return a->broken && ev->type != LR_EV_ERROR ? LR_ENOMEM : 0;
-}
-
-/* Copies what was pushed into the keeper's own log, so that it never holds the flight up. */
-static void keep_up(struct lr_attempt *a)
-{
-    if (!a->keeping)
-        return;
-    int rc;
-    do
-        rc = lr_reader_pull(&a->keep, SIZE_MAX, lr_clock_mono_ns(), &a->keep_log, NULL);
-    while (rc == 0);
-    if (rc != LR_EBUSY && rc != LR_ECLOSED) { /* too large to keep, or no memory */
-        lr_buf_free(&a->keep_log);
-        a->want_keep = false;
-    }
-}
-
-static void push_error(struct lr_attempt *a, int status, const char *code, const char *msg)
-{
-    struct lr_event ev = {.type = LR_EV_ERROR, .status = (uint16_t)status, .a = lr_strz(code),
-                          .b = lr_strz(msg)};
-    a->broken = true;
-    push(a, &ev);
+    push(a, ev);
+    return a->p.broken && ev->type != LR_EV_ERROR ? LR_ENOMEM : 0;
 }
 
 /* ---- the end ---- */
 
-static void count_result(struct lr_attempt *a)
-{
-    struct lr_usage *u = &a->usage;
-    double money = lr_price_of(a->price, u);
-    if (u->known)
-        lr_tenants_spend(a->serve->tenants, a->tenant_id, u->input + u->output, money,
-                         lr_clock_wall_ms());
-    a->note.meta.cost = money;
-}
-
-static void store(struct lr_attempt *a, const struct lr_event *end)
-{
-    if (!a->want_keep || !a->keep_log.len || lr_event_append(&a->keep_log, end))
-        return;
-    a->note.meta.took_ms = (lr_clock_mono_ns() - a->start_ns) / LR_MS;
-    a->note.meta.created_ms = lr_clock_wall_ms();
-    if (a->up)
-        memcpy(a->note.meta.upstream, a->up->name, sizeof a->note.meta.upstream);
-    lr_keep_store(a->serve, &a->note, &a->keep_log);
-}
-
-/* The answer is on the shelf before anybody hears of its end: whoever has read it and asks again gets a
- * hit. Drops the producer's reference: the attempt may be gone when this returns. */
 static void finish(struct lr_attempt *a)
 {
-    struct lr_event end = {.type = LR_EV_END};
-    keep_up(a);
-    count_result(a);
-    if (a->ended && !a->broken) {
-        store(a, &end);
-        push(a, &end);
-    }
-    struct lr_flight *flight = a->flight;
-    if (a->keeping) {
-        a->keeping = false;
-        lr_reader_close(&a->keep);
-    }
-    lr_flight_finish(flight, 0);
+    if (a->up)
+        memcpy(a->p.note.meta.upstream, a->up->name, sizeof a->p.note.meta.upstream);
+    lr_producer_finish(&a->p);
 }
 
 static void finish_error(struct lr_attempt *a, int status, const char *code, const char *msg)
 {
-    if (!a->head_done)
-        (void)lr_flight_head(a->flight, status, lr_str(NULL, 0)); /* no headers: cannot fail for memory */
-    a->head_done = true;
-    push_error(a, status, code, msg);
-    finish(a);
+    lr_producer_fail(&a->p, status, code, msg);
 }
 
 /* An upstream's own final refusal: its body for readers of its dialect, its words for the others. */
@@ -294,7 +182,6 @@ static void finish_refusal(struct lr_attempt *a)
     struct lr_event ev = {.type = LR_EV_ERROR, .status = (uint16_t)a->status,
                           .a = code.n ? code : LR_STR("upstream_error"),
                           .b = msg.n ? msg : LR_STR("the upstream refused the request")};
-    a->broken = true;
     push(a, &ev);
     finish(a);
 }
@@ -309,7 +196,7 @@ static int choose(struct lr_attempt *a)
     uint64_t now = lr_clock_mono_ns();
     for (size_t round = 0; round <= a->n_ups; round++) {
         for (size_t i = 0; i < a->n_ups; i++) {
-            const struct lr_upstream *u = &a->conf->ups[a->ups[i]];
+            const struct lr_upstream *u = &a->p.conf->ups[a->ups[i]];
             t[i] = (struct lr_route_target){
                 .id = u->state->id,
                 .weight = (uint32_t)u->opt->weight,
@@ -319,11 +206,11 @@ static int choose(struct lr_attempt *a)
             };
         }
         struct lr_route_choice c;
-        LR_TRY(a->conf->c->route_balance == LR_BALANCE_LEAST
+        LR_TRY(a->p.conf->c->route_balance == LR_BALANCE_LEAST
                    ? lr_route_least(t, a->n_ups, &a->rng, &c)
-                   : lr_route_rendezvous(t, a->n_ups, a->route_key, a->conf->c->route_bound, &c));
+                   : lr_route_rendezvous(t, a->n_ups, a->route_key, a->p.conf->c->route_bound, &c));
         a->up_at = c.index;
-        a->up = &a->conf->ups[a->ups[c.index]];
+        a->up = &a->p.conf->ups[a->ups[c.index]];
         a->why = c.reason;
         if (lr_up_take(a->up, now) || round == a->n_ups)
             return 0;
@@ -335,7 +222,7 @@ static int choose(struct lr_attempt *a)
 static void on_timer(struct lr_timer *t)
 {
     struct lr_attempt *a = LR_CONTAINER(t, struct lr_attempt, timer);
-    if (is_cancelled(a) || atomic_load(&a->serve->closing))
+    if (is_cancelled(a) || atomic_load(&a->p.serve->closing))
         finish_error(a, 503, "cancelled", "the request was given up");
     else
         send_next(a);
@@ -360,7 +247,7 @@ static bool retry_later(struct lr_attempt *a)
         wait_ms += a->retry_after_s * 1000;
     a->timer.at_ns = lr_clock_mono_ns() + wait_ms * LR_MS;
     a->timer.fire = on_timer;
-    lr_timers_add(a->serve->timers, &a->timer);
+    lr_timers_add(a->p.serve->timers, &a->timer);
     return true;
 }
 
@@ -398,16 +285,16 @@ static int on_head(struct lr_net_req *n, const struct lr_net_head *h)
         return LR_NET_STOP;
     }
     if (h->status / 100 == 2 || h->status == 401 || h->status == 403)
-        lr_tenants_prove(a->serve->tenants, a->tenant_id, h->status / 100 == 2, lr_clock_wall_ms());
+        lr_tenants_prove(a->p.serve->tenants, a->p.tenant_id, h->status / 100 == 2, lr_clock_wall_ms());
     struct lr_buf lines;
     lr_buf_init(&lines, LR_KIB(64));
     lr_buf_addf(&lines, "x-larder-upstream: %s\nx-larder-route: %s;tries=%u\n", a->up->name, a->why,
                 a->tries);
     int rc = lr_up_headers(h, bypass, &lines);
     if (!rc)
-        rc = lr_flight_head(a->flight, h->status, lr_buf_str(&lines));
+        rc = lr_flight_head(a->p.flight, h->status, lr_buf_str(&lines));
     lr_buf_free(&lines);
-    a->head_done = rc == 0;
+    a->p.head_done = rc == 0;
     a->failed_head = h->status / 100 != 2 && !bypass;
     if (!rc && !bypass && !a->failed_head)
         rc = lr_decoder_open(&a->decoder, a->built[a->up_at].dialect, is_sse(h), DECODE_MAX, on_event, a);
@@ -433,7 +320,7 @@ static int on_body(struct lr_net_req *n, const char *p, size_t len)
         struct lr_event ev = {.type = LR_EV_BYTES, .a = lr_str(p, len)};
         push(a, &ev);
     }
-    keep_up(a);
+    lr_producer_keep_up(&a->p);
     return rc ? LR_NET_STOP : LR_NET_GO;
 }
 
@@ -447,7 +334,7 @@ static void settle(struct lr_attempt *a, int rc, const struct lr_err *err)
     if (rc == 0 && a->decoder)
         rc = lr_decoder_end(a->decoder, &a->unread);
     if (rc == 0) {
-        a->ended = true;
+        a->p.ended = true;
         finish(a);
         return;
     }
@@ -485,7 +372,7 @@ static void on_done(struct lr_net_req *n, int rc, const struct lr_err *err)
     }
     /* A question that was sent and not answered in time may have been paid for: it is not asked again. */
     bool late = rc == LR_ETIMEOUT && n->sent;
-    bool may_retry = a->retry || (rc && !a->head_done && !late && rc != LR_ECANCEL && rc != LR_EDENIED);
+    bool may_retry = a->retry || (rc && !a->p.head_done && !late && rc != LR_ECANCEL && rc != LR_EDENIED);
     bool unread = a->built[a->up_at].dialect == LR_DIALECT_NONE;
     if (may_retry && (!unread || !n->sent) && retry_later(a))
         return;
@@ -521,7 +408,7 @@ static void send_next(struct lr_attempt *a)
     atomic_fetch_add(&a->up->state->inflight, 1);
     pthread_mutex_lock(&a->mu);
     bool cancelled = a->cancelled;
-    int rc = cancelled ? LR_ECANCEL : lr_net_start(a->serve->net, &a->net);
+    int rc = cancelled ? LR_ECANCEL : lr_net_start(a->p.serve->net, &a->net);
     a->net_active = rc == 0;
     pthread_mutex_unlock(&a->mu);
     if (rc == 0)
@@ -542,7 +429,7 @@ static int build_all(struct lr_attempt *a, struct lr_req *r, struct lr_err *err)
     size_t ok = 0;
     int rc = 0;
     for (size_t i = 0; i < a->n_ups; i++) {
-        int one = lr_up_build(r, &a->conf->ups[a->ups[i]], &a->arena, &a->built[i], err);
+        int one = lr_up_build(r, &a->p.conf->ups[a->ups[i]], &a->arena, &a->built[i], err);
         if (one)
             a->built[i].url = NULL;
         rc = one ? one : rc;
@@ -554,9 +441,7 @@ static int build_all(struct lr_attempt *a, struct lr_req *r, struct lr_err *err)
 void lr_attempt_start(struct lr_attempt *a, struct lr_req *r, struct lr_flight *flight)
 {
     struct lr_err err = {0};
-    a->flight = flight;
-    if (a->want_keep && !a->keeping)
-        a->keeping = lr_flight_attach(flight, &a->keep, true) == 0;
+    lr_producer_begin(&a->p, flight);
     int rc = build_all(a, r, &err);
     if (rc == LR_EUNSUPPORTED) {
         char msg[sizeof err.where + sizeof err.msg + 4];

@@ -196,13 +196,18 @@ static bool in_list(const struct lr_list *l, struct lr_str s)
     return false;
 }
 
+const struct lr_opt_alias *lr_conf_alias(const struct lr_conf *f, struct lr_str name)
+{
+    for (size_t i = 0; i < f->c->aliases.n; i++)
+        if (lr_str_is(name, f->c->aliases.v[i].name))
+            return &f->c->aliases.v[i];
+    return NULL;
+}
+
 size_t lr_conf_serving(const struct lr_conf *f, struct lr_str model, size_t *idx, size_t max,
                        struct lr_str *sent)
 {
-    const struct lr_opt_alias *alias = NULL;
-    for (size_t i = 0; i < f->c->aliases.n && !alias; i++)
-        if (lr_str_is(model, f->c->aliases.v[i].name))
-            alias = &f->c->aliases.v[i];
+    const struct lr_opt_alias *alias = lr_conf_alias(f, model);
     *sent = alias && *alias->model ? lr_strz(alias->model) : model;
     bool named = alias && alias->upstreams.n;
     size_t n = 0;

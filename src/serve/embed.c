@@ -244,6 +244,12 @@ int lr_embed_body(struct lr_arena *a, const struct lr_req *r, struct lr_buf *out
     return lr_request_write_inputs(a, r->request, r->model_sent, r->embed->which, r->embed->n_which, out);
 }
 
+size_t lr_embed_wanted(const struct lr_req *r, const size_t **which)
+{
+    *which = r->embed->which;
+    return r->embed->n_which;
+}
+
 void lr_embed_free(struct lr_req *r)
 {
     for (size_t i = 0; r->embed && i < r->embed->n; i++)

@@ -72,6 +72,7 @@ struct lr_flight {
     uint64_t base; /* absolute offset of log.p[start] */
     uint64_t full_ns;
     struct lr_buf headers;
+    struct lr_flight_bill bill;
     int status; /* 0 = no head yet */
     int rc;     /* why it finished */
     struct lr_reader *readers;
@@ -550,6 +551,20 @@ void lr_reader_close(struct lr_reader *r)
     r->flight = NULL;
     if (last)
         release(f);
+}
+
+void lr_flight_set_bill(struct lr_flight *f, const struct lr_flight_bill *bill)
+{
+    pthread_mutex_lock(&f->mu);
+    f->bill = *bill;
+    pthread_mutex_unlock(&f->mu);
+}
+
+void lr_reader_bill(struct lr_reader *r, struct lr_flight_bill *out)
+{
+    pthread_mutex_lock(&r->flight->mu);
+    *out = r->flight->bill;
+    pthread_mutex_unlock(&r->flight->mu);
 }
 
 void lr_flight_stats(struct lr_flight *f, size_t *readers, uint64_t *bytes)

@@ -79,6 +79,12 @@ int lr_flight_head(struct lr_flight *, int status, struct lr_str headers);
 int lr_flight_push(struct lr_flight *, const struct lr_event *ev, uint64_t now_ns);
 /* No more events. rc 0 = complete. The flight leaves the table; drops the producer's reference. */
 void lr_flight_finish(struct lr_flight *, int rc);
+/* What the work took, of producers that know; before finish. */
+struct lr_flight_bill {
+    uint64_t queue_ns, prefill_ns, decode_ns; /* waiting, until the first token, from there */
+    uint64_t prompt, cached, reply;           /* tokens */
+};
+void lr_flight_set_bill(struct lr_flight *, const struct lr_flight_bill *);
 /* Nobody may join from now on (a retry that changed what is asked, an answer that must not be shared). */
 void lr_flight_unlist(struct lr_flight *);
 /* Drops readers that hold the flight up for LR_FLIGHT_LAG_NS; returns how many. Called now and then
@@ -101,6 +107,8 @@ int lr_reader_pull(struct lr_reader *, size_t want, uint64_t now_ns, struct lr_b
  * called exactly once per enter or attach. */
 void lr_reader_close(struct lr_reader *);
 
+/* Zeros until the producer has set one. */
+void lr_reader_bill(struct lr_reader *, struct lr_flight_bill *out);
 /* For explain: readers that joined later than the first, bytes logged. */
 void lr_flight_stats(struct lr_flight *, size_t *readers, uint64_t *bytes);
 

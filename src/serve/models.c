@@ -2,7 +2,7 @@
  * serve/models.c - GET /v1/models: the names that clients may use, when the configuration says
  * them.
  *
- * With aliases or `models` lists the list is ours, in the shape of whoever asks (Anthropic's
+ * With aliases, `models` lists or models of this machine the list is ours, in the shape of whoever asks (Anthropic's
  * clients send anthropic-version). Without either an upstream knows best, and the request passes
  * through. An upstream that takes every name adds none to the list: what is listed works, what is
  * not may work.
@@ -19,7 +19,7 @@ bool lr_models_own(const struct lr_req *r)
     if (!lr_str_is(method, "GET") && !lr_str_is(method, "HEAD"))
         return false;
     const struct lr_config *c = r->conf->c;
-    bool own = c->aliases.n > 0;
+    bool own = c->aliases.n > 0 || r->serve->locals.n > 0;
     for (size_t i = 0; i < c->upstreams.n; i++)
         own |= c->upstreams.v[i].models.n > 0;
     return own;
@@ -43,7 +43,7 @@ static void add(struct names *l, const char *name, const char *owner)
 static bool collect(struct lr_req *r, struct names *l)
 {
     const struct lr_config *c = r->conf->c;
-    size_t max = c->aliases.n;
+    size_t max = c->aliases.n + r->serve->locals.n;
     for (size_t i = 0; i < r->conf->n_ups; i++)
         max += r->conf->ups[i].opt->models.n;
     l->v = lr_arena_array(&r->arena, const char *, max);
@@ -52,6 +52,8 @@ static bool collect(struct lr_req *r, struct names *l)
         return false;
     for (size_t i = 0; i < c->aliases.n; i++)
         add(l, c->aliases.v[i].name, "larder");
+    for (size_t i = 0; i < r->serve->locals.n; i++)
+        add(l, r->serve->locals.v[i].name, "larder");
     for (size_t i = 0; i < r->conf->n_ups; i++)
         for (size_t k = 0; k < r->conf->ups[i].opt->models.n; k++)
             add(l, r->conf->ups[i].opt->models.v[k], r->conf->ups[i].name);

@@ -355,8 +355,10 @@ static void end(struct lr_conn *conn)
     struct lr_req *r = lr_conn_user(conn);
     if (!r)
         return;
-    if (r->reading)
+    if (r->reading) {
+        lr_reader_bill(&r->reader, &r->rec->bill);
         lr_reader_close(&r->reader);
+    }
     if (r->dialect != LR_DIALECT_NONE || r->bypass)
         record(r);
     lr_encoder_close(r->encoder);

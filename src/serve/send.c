@@ -279,7 +279,7 @@ static enum lr_step send_stream(struct lr_req *r)
 {
     struct header_set h = {.n = 0};
     if (!r->bypass) {
-        int rc = open_encoder(r, true, r->outcome == LR_OUT_COALESCED);
+        int rc = open_encoder(r, true, r->outcome == LR_OUT_COALESCED || r->local);
         if (rc)
             return fail_here(r, rc);
         set(&h, "content-type", lr_encoder_content_type(r->encoder));
@@ -359,7 +359,7 @@ static enum lr_step send_events(struct lr_req *r)
         if (ev.type == LR_EV_ERROR)
             return send_broken(r, &ev);
     if (!rc)
-        rc = open_encoder(r, false, r->outcome == LR_OUT_COALESCED);
+        rc = open_encoder(r, false, r->outcome == LR_OUT_COALESCED || r->local);
     if (!rc)
         rc = encode(r, lr_buf_str(&r->events));
     if (!rc)

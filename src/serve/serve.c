@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * serve/serve.c - opens the house in order, closes it in the reverse order.
  *
- *   tenants, answers, raw table, flights, timers, pool, net, traces -> doors
+ *   tenants, answers, raw table, flights, timers, pool, net, traces, local models -> doors
  *
- * Closing: doors stop accepting and drain; flights are cancelled; net, timers and pool end; then the
- * stores are flushed. Nothing below a door is closed while a request can still reach it.
+ * Closing: doors stop accepting and drain; flights are cancelled; local models, net, timers and pool end;
+ * then the stores are flushed. Nothing below a door is closed while a request can still reach it.
  */
 #include "serve/serve_int.h"
 
@@ -191,6 +191,8 @@ int lr_serve_open(struct lr_serve **out, const struct lr_serve_opts *opts, struc
         rc = open_stores(s, err);
     if (!rc)
         rc = open_threads(s);
+    if (!rc)
+        rc = lr_locals_open(&s->locals, s->conf->c, err);
     const struct lr_config *c = s->conf ? s->conf->c : NULL;
     if (!rc && *c->admin_listen) {
         const char *one[] = {c->admin_listen};
@@ -262,6 +264,7 @@ void lr_serve_close(struct lr_serve *s)
     atomic_store(&s->closing, true);
     if (s->flights)
         land_flights(s);
+    lr_locals_stop(&s->locals, 0);
     lr_net_close(s->net);
     lr_timers_close(s->timers);
     lr_pool_close(s->pool);
@@ -273,6 +276,7 @@ void lr_serve_close(struct lr_serve *s)
     lr_tally_close(s->tally);
     lr_sessions_close(s->sessions);
     lr_tenants_close(s->tenants);
+    lr_locals_close(&s->locals);
     lr_conf_unref(s->conf);
     lr_spares_free(s);
     pthread_mutex_destroy(&s->spares_mu);

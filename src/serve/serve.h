@@ -21,6 +21,18 @@ int lr_serve_open(struct lr_serve **out, const struct lr_serve_opts *, struct lr
 /* Port of listen[i]. */
 unsigned lr_serve_port(const struct lr_serve *, size_t i);
 unsigned lr_serve_admin_port(const struct lr_serve *);
+/* Models of this machine: number i, false beyond the last. */
+struct lr_serve_model {
+    char name[64];
+    bool builtin;
+    uint64_t bytes_weights, bytes_scratch, bytes_kv, bytes_total; /* kv: at most */
+    uint32_t context; /* tokens of a conversation */
+};
+bool lr_serve_model(const struct lr_serve *, size_t i, struct lr_serve_model *out);
+/* For doctor: loads model i of the configuration (and those before it) and lets go of it. LR_ENOENT: there
+ * is none; else why it cannot be served. */
+int lr_serve_try_model(const struct lr_config *, size_t i, struct lr_serve_model *out,
+                       struct lr_err *err);
 /* Swaps in a new config (taken, also on failure); START rows keep their old values and are named in a
  * log line. Requests in progress end under the config they began with. */
 int lr_serve_reload(struct lr_serve *, struct lr_config *, struct lr_err *err);

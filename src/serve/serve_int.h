@@ -12,6 +12,7 @@
 #include "answer/answer.h"
 #include "base/base.h"
 #include "dialect/dialect.h"
+#include "engine/engine.h"
 #include "net/net.h"
 #include "route/route.h"
 #include "serve/admin.h"
@@ -107,6 +108,8 @@ void lr_conf_unref(struct lr_conf *);
 /* old (may be NULL) hands on upstream states. Takes c, also on failure. */
 int lr_conf_make(struct lr_conf **out, struct lr_config *c, const struct lr_conf *old,
                  const struct lr_serve_opts *opts, uint64_t epoch, struct lr_err *err);
+/* The alias of this name, or NULL. */
+const struct lr_opt_alias *lr_conf_alias(const struct lr_conf *, struct lr_str name);
 /* Upstreams that serve `model` for a client: indexes into conf->ups (at most max); *sent = the model's
  * name upstream. 0 = nobody. */
 size_t lr_conf_serving(const struct lr_conf *, struct lr_str model, size_t *idx, size_t max,
@@ -115,6 +118,42 @@ size_t lr_conf_serving(const struct lr_conf *, struct lr_str model, size_t *idx,
 const struct lr_opt_price *lr_conf_price(const struct lr_conf *, struct lr_str model);
 double lr_price_of(const struct lr_opt_price *, const struct lr_usage *); /* money; 0 when p is NULL */
 const struct lr_opt_category *lr_conf_category(const struct lr_conf *, struct lr_str name);
+
+/* ---- models of this machine (local.c) ---- */
+
+/* One loaded model: opened at start, closed at the end, never changed in between. */
+struct lr_local {
+    char name[64];   /* the file's stem */
+    const char *path; /* the configuration's; "" for the built-in one */
+    struct lr_engine_model *model;
+    struct lr_nn_tok *tok;
+    struct lr_engine_template tmpl;
+    struct lr_engine_lexicon *lexicon;
+    struct lr_engine_grammar *object; /* any JSON object; NULL: the vocabulary cannot spell one */
+    struct lr_engine *engine;
+    struct lr_engine_sched *sched;
+    struct lr_engine_plan plan;
+    struct lr_policy_stack stack;
+    struct lr_policy_budget budget;
+    enum lr_engine_pool pool;
+    bool embeds;     /* its file does not forbid vectors */
+    char print[33];  /* hex; of weights and of what else decides over replies: part of keys */
+};
+struct lr_locals {
+    struct lr_local *v;
+    size_t n;
+};
+/* Loads what the configuration names. err->where is the file. */
+int lr_locals_open(struct lr_locals *out, const struct lr_config *c, struct lr_err *err);
+/* Ends what they make until drain_ns from now, then cancels; all their flights have landed. */
+void lr_locals_stop(struct lr_locals *, uint64_t drain_ns);
+void lr_locals_close(struct lr_locals *);
+struct lr_local *lr_locals_find(const struct lr_locals *, struct lr_str name);
+/* The local model that serves `model` for a client, or NULL; *alone: no upstream does as well. */
+struct lr_local *lr_locals_serving(const struct lr_locals *, const struct lr_conf *,
+                                   struct lr_str model, bool *alone);
+/* builtin.c: a GGUF file as bytes aligned to 64; empty when the build had none. */
+struct lr_str lr_builtin_model(void);
 
 /* ---- records of requests (trace.c) ---- */
 
@@ -154,6 +193,7 @@ struct lr_record {
     struct lr_usage usage;
     double money_saved, money_spent;
     uint64_t ms_saved;
+    struct lr_flight_bill bill; /* of a local model; else zeros */
     struct lr_hints hints;
     uint64_t blocks[LR_KEY_BLOCKS_MAX];
     size_t n_blocks;
@@ -200,6 +240,7 @@ struct lr_serve {
     struct lr_raw *raw;
     struct lr_replays *replays;
     struct lr_flights *flights;
+    struct lr_locals locals;
     struct lr_net *net;
     struct lr_pool *pool;
     struct lr_timers *timers;
@@ -286,6 +327,7 @@ struct lr_req {
     /* route */
     size_t ups[64];
     size_t n_ups;
+    struct lr_local *local; /* it is answered here; NULL: by one of ups */
     struct lr_str model_sent;
     struct lr_str dropped; /* members that a translation left out, comma-separated */
     bool bypass; /* through unread: outcome BYPASS */
@@ -350,11 +392,55 @@ enum lr_step lr_embed_run(struct lr_req *);
 int lr_embed_body(struct lr_arena *a, const struct lr_req *r, struct lr_buf *out);
 int lr_embed_merge(struct lr_req *r);
 void lr_embed_free(struct lr_req *r);
+/* Which inputs are not known: indexes, of the request's life. */
+size_t lr_embed_wanted(const struct lr_req *r, const size_t **which);
 /* run.c: enters a flight; the second half of the run room. */
 enum lr_step lr_run_flight(struct lr_req *);
 
 /* run.c: starts a flight behind r's back that renews the stale entry which r is being served. */
 int lr_run_refresh(struct lr_req *r);
+
+/* ---- producers (produce.c): what attempts and local answers share ---- */
+
+/* keep.c: stores a finished answer, in the pool; takes log's memory. */
+struct lr_keep_note {
+    struct lr_doc_meta meta;
+    uint64_t bytes_tenant_max;
+    uint64_t entry_max;
+    char id[LR_ID_LEN + 1];
+};
+void lr_keep_store(struct lr_serve *, const struct lr_keep_note *, struct lr_buf *log);
+
+struct lr_producer {
+    struct lr_serve *serve;
+    struct lr_conf *conf;
+    struct lr_flight *flight;
+    uint64_t tenant_id, start_ns;
+    const struct lr_opt_price *price;
+    struct lr_usage usage;
+    bool head_done; /* the flight has a head */
+    bool ended;     /* whole: END is due */
+    bool broken;    /* an ERROR was pushed, or an event is missing: the answer is not to be kept */
+    bool want_keep, keeping;
+    struct lr_reader keep;
+    struct lr_buf keep_log;
+    struct lr_keep_note note;
+};
+/* Takes what it needs of r by copy. */
+void lr_producer_init(struct lr_producer *, struct lr_req *r);
+void lr_producer_free(struct lr_producer *);
+/* The keep reader of a flight that lives on it alone (refresh): pass to lr_flight_enter. */
+struct lr_reader *lr_producer_keep(struct lr_producer *);
+/* `flight` has been begun. */
+void lr_producer_begin(struct lr_producer *, struct lr_flight *flight);
+/* An event of the answer: as lr_flight_push. END is held back for finish. */
+int lr_producer_event(struct lr_producer *, const struct lr_event *ev);
+int lr_producer_push(struct lr_producer *, const struct lr_event *ev);
+/* Copies what was pushed into the keeper's own log, so that it never holds the flight up. */
+void lr_producer_keep_up(struct lr_producer *);
+/* The end, and the producer may be gone when it returns: stores, charges, lands the flight. */
+void lr_producer_finish(struct lr_producer *);
+void lr_producer_fail(struct lr_producer *, int status, const char *code, const char *msg);
 
 /* ---- attempts (attempt.c): the producer of a flight at an upstream ---- */
 
@@ -369,6 +455,17 @@ void lr_attempt_drop(struct lr_attempt *);
 void lr_attempt_start(struct lr_attempt *, struct lr_req *r, struct lr_flight *flight);
 /* The keep reader of a flight that lives on it alone (refresh): pass to lr_flight_enter. */
 struct lr_reader *lr_attempt_keep(struct lr_attempt *);
+
+/* ---- local answers (local_run.c): the producer of a flight at a model of this machine ---- */
+
+struct lr_local_run;
+/* As for attempts; of r->local. */
+int lr_local_new(struct lr_req *r, struct lr_flight_opts *opts, struct lr_local_run **out);
+void lr_local_drop(struct lr_local_run *);
+struct lr_reader *lr_local_keep(struct lr_local_run *);
+/* Renders, encodes, submits: milliseconds for a long prompt, so not on an event thread. On failure the
+ * flight has been finished with an error event. */
+void lr_local_start(struct lr_local_run *, struct lr_req *r, struct lr_flight *flight);
 
 /* upstream.c: the request line, headers and body for one upstream; breaker and load. */
 struct lr_up_request {
@@ -391,14 +488,6 @@ void lr_up_result(const struct lr_upstream *u, bool ok, uint64_t now_ns);
 /* Response headers worth passing on, as "name: value\n" lines appended to out. */
 int lr_up_headers(const struct lr_net_head *h, bool bypass, struct lr_buf *out);
 
-/* keep.c: stores a finished answer, in the pool; takes log's memory. */
-struct lr_keep_note {
-    struct lr_doc_meta meta;
-    uint64_t bytes_tenant_max;
-    uint64_t entry_max;
-    char id[LR_ID_LEN + 1];
-};
-void lr_keep_store(struct lr_serve *, const struct lr_keep_note *, struct lr_buf *log);
 /* Builds the raw shortcut's note for r, and reads it back. */
 void lr_raw_remember(struct lr_req *r);
 bool lr_raw_recall(struct lr_req *r);
