@@ -74,7 +74,7 @@ int lr_engine_set_open(struct host_set **out, struct lr_engine_host *h,
     struct host_set *set = lr_new(struct host_set);
     LR_FAIL_IF(!set, LR_ENOMEM);
     set->host = h;
-    lr_policy_stack_copy(&set->stack, stack);
+    set->stack = *stack;
     lr_rng_seed(&set->rng, seed);
     for (uint32_t i = 0; i < stack->n_part; i++) {
         int rc = open_part(set, i);
@@ -389,6 +389,15 @@ bool lr_engine_seq_spent(const struct lr_engine_seq *s)
     return s->host && s->host->spent;
 }
 
+/* A table's budget on average, rounded up. */
+static uint32_t average(const struct lr_engine_host *h)
+{
+    uint64_t sum = 0, tables = host_tables(h->s);
+    for (uint32_t i = 0; i < tables; i++)
+        sum += h->rows[i];
+    return (uint32_t)((sum + tables - 1) / tables);
+}
+
 int lr_engine_seq_info(const struct lr_engine_seq *s, uint32_t index,
                        struct lr_engine_policy_info *out)
 {
@@ -396,7 +405,7 @@ int lr_engine_seq_info(const struct lr_engine_seq *s, uint32_t index,
     LR_FAIL_IF(!set, LR_EINVAL);
     const struct lr_engine_host *h = s->host;
     *out = (struct lr_engine_policy_info){
-        .rows_budget = index == LR_ENGINE_ACTIVE && h->even ? h->even : LR_POLICY_NO_LIMIT,
+        .rows_budget = index == LR_ENGINE_ACTIVE && h->even ? average(h) : LR_POLICY_NO_LIMIT,
         .rows_evicted = set->evicted,
         .tap_bytes = set->tap_bytes,
         .tap_ns = h->tap.ns,
@@ -527,9 +536,8 @@ int lr_engine_seq_foresee(struct lr_engine_seq *s, uint32_t index, const uint32_
 {
     struct host_set *set = lr_engine_set_at(s, index);
     struct lr_policy_seq *q = NULL;
-    for (uint32_t i = 0; set && i < set->stack.n_part; i++)
-        if (&set->stack.part[i] == set->stack.evict && set->part[i].part->policy->columns)
-            q = &set->part[i];
+    if (set && set->stack.evict >= 0 && set->stack.part[set->stack.evict].policy->columns)
+        q = &set->part[set->stack.evict];
     if (!q)
         return lr_err_set(err, LR_EINVAL, "policy", "foresee: no policy there with a column for it");
     struct lr_engine_seq *fork;

@@ -262,9 +262,9 @@ static int share(struct lr_engine_host *h, enum lr_policy_phase phase)
     for (uint32_t i = 0; i < tables; i++)
         h->rows[i] = even;
     h->even = even;
-    if (!stack->budget)
+    if (stack->budget < 0)
         return 0;
-    struct lr_policy_seq *q = &h->active->part[stack->budget - stack->part];
+    struct lr_policy_seq *q = &h->active->part[stack->budget];
     const struct lr_policy_split split = {.size = sizeof split, .phase = phase, .len = s->len,
                                           .rows = even};
     LR_TRY(q->part->policy->budget(q->st, q, &split, h->rows));
@@ -387,8 +387,8 @@ static int guard(struct lr_engine_host *h, uint64_t kept)
 static int edit_layers(struct lr_engine_host *h, enum lr_policy_phase phase)
 {
     const struct lr_policy_stack *stack = &h->active->stack;
-    struct lr_policy_seq *q = &h->active->part[stack->evict - stack->part];
-    const struct lr_policy *p = stack->evict->policy;
+    struct lr_policy_seq *q = &h->active->part[stack->evict];
+    const struct lr_policy *p = q->part->policy;
     int rc = 0;
     for (uint32_t l = 0; !rc && l < h->model.n_layer; l++) {
         const struct lr_policy_edit e = {.size = sizeof e, .layer = l, .phase = phase,

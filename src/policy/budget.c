@@ -63,7 +63,8 @@ int lr_policy_budget_check(const struct lr_policy_stack *s, const struct lr_poli
                            uint32_t tables, uint32_t page_bytes, uint32_t page_rows, bool capped,
                            struct lr_err *err)
 {
-    const char *name = s->evict ? s->evict->policy->name : "this stack";
+    const struct lr_policy *evict = lr_policy_stack_role(s, s->evict);
+    const char *name = evict ? evict->name : "this stack";
     uint64_t least = (uint64_t)tables * page_bytes;
     if (is_zero(b))
         return lr_err_set(err, LR_EINVAL, "budget", "a budget of nothing keeps nothing");

@@ -43,12 +43,11 @@ struct lr_policy_part {
     double param[LR_POLICY_PARAMS_MAX];
 };
 
-/* A value; lists and tables it points to live for ever. */
+/* A value: it may be copied. Tables it points to live for ever. */
 struct lr_policy_stack {
     struct lr_policy_part part[LR_POLICY_PARTS];
     uint32_t n_part;
-    /* Which part has the role; NULL: none. Into part[]: copy with lr_policy_stack_copy. */
-    const struct lr_policy_part *budget, *evict, *select;
+    int budget, evict, select; /* the part that has the role; -1: none */
     const struct lr_policy_codec *codec; /* NULL: the engine's */
     uint32_t flags;                      /* of all parts, or-ed */
     char text[LR_POLICY_TEXT];           /* canonical: roles in order, parameters that differ from
@@ -58,10 +57,18 @@ struct lr_policy_stack {
 /* One clear error that names the part: LR_ENOENT (no such policy; the list), LR_EINVAL (parameter),
  * LR_EUNSUPPORTED (does not compose: says why). Empty text is "full". */
 int lr_policy_stack_parse(struct lr_str text, struct lr_policy_stack *out, struct lr_err *err);
-void lr_policy_stack_copy(struct lr_policy_stack *to, const struct lr_policy_stack *from);
+static inline void lr_policy_stack_copy(struct lr_policy_stack *to, const struct lr_policy_stack *from)
+{
+    *to = *from;
+}
+/* The policy that has a role (budget, evict or select of the stack), or NULL. */
+static inline const struct lr_policy *lr_policy_stack_role(const struct lr_policy_stack *s, int role)
+{
+    return role < 0 ? NULL : s->part[role].policy;
+}
 static inline bool lr_policy_stack_evicts(const struct lr_policy_stack *s)
 {
-    return s->evict && s->evict->policy->edit;
+    return s->evict >= 0 && s->part[s->evict].policy->edit;
 }
 
 /* ---- budgets ---- */

@@ -114,12 +114,12 @@ static int add_codec(struct lr_policy_stack *s, const struct lr_policy_codec *c,
     return 0;
 }
 
-static int claim(const struct lr_policy_part **role, const struct lr_policy_part *part,
-                 const char *what, struct lr_err *err)
+static int claim(const struct lr_policy_stack *s, int *role, const char *what, struct lr_err *err)
 {
-    if (*role)
+    int part = (int)s->n_part - 1;
+    if (*role >= 0)
         return lr_err_set(err, LR_EUNSUPPORTED, "policy", "%s and %s do not compose: both %s",
-                          (*role)->policy->name, part->policy->name, what);
+                          s->part[*role].policy->name, s->part[part].policy->name, what);
     *role = part;
     return 0;
 }
@@ -143,20 +143,21 @@ static int add_part(struct lr_policy_stack *s, struct lr_str text, struct lr_err
     LR_TRY(parse_params(part, params, err));
     s->flags |= p->flags;
     if (p->budget)
-        LR_TRY(claim(&s->budget, part, "give budgets", err));
+        LR_TRY(claim(s, &s->budget, "give budgets", err));
     if (p->select)
-        LR_TRY(claim(&s->select, part, "choose the rows that are read", err));
+        LR_TRY(claim(s, &s->select, "choose the rows that are read", err));
     if (p->edit || (!p->budget && !p->select)) /* "full" takes the role of one who evicts */
-        LR_TRY(claim(&s->evict, part, "decide which rows stay", err));
+        LR_TRY(claim(s, &s->evict, "decide which rows stay", err));
     return 0;
 }
 
 static int compose(const struct lr_policy_stack *s, struct lr_err *err)
 {
-    if (s->budget && !lr_policy_stack_evicts(s))
+    const struct lr_policy *budget = lr_policy_stack_role(s, s->budget);
+    if (budget && !lr_policy_stack_evicts(s))
         return lr_err_set(err, LR_EUNSUPPORTED, "policy",
-                          "%s gives budgets, but no part evicts: add one, as in %s+snapkv",
-                          s->budget->policy->name, s->budget->policy->name);
+                          "%s gives budgets, but no part evicts: add one, as in %s+snapkv", budget->name,
+                          budget->name);
     if ((s->flags & LR_POLICY_MUTATES) && s->codec && s->codec->lossy)
         return lr_err_set(err, LR_EUNSUPPORTED, "policy",
                           "rows that change and codec %s do not compose: they would be encoded twice",
@@ -194,10 +195,10 @@ static int write_text(struct lr_policy_stack *s, struct lr_err *err)
 {
     struct lr_buf b;
     lr_buf_init(&b, LR_POLICY_TEXT);
-    const struct lr_policy_part *order[] = {s->budget, s->evict, s->select};
+    const int order[] = {s->budget, s->evict, s->select};
     for (size_t i = 0; i < LR_COUNT(order); i++)
-        if (order[i] && (i < 1 || order[i] != order[0]) && (i < 2 || order[i] != order[1]))
-            write_part(&b, order[i]);
+        if (order[i] >= 0 && (i < 1 || order[i] != order[0]) && (i < 2 || order[i] != order[1]))
+            write_part(&b, &s->part[order[i]]);
     if (s->codec) {
         if (b.len)
             lr_buf_addc(&b, '+');
@@ -215,7 +216,7 @@ static int write_text(struct lr_policy_stack *s, struct lr_err *err)
 
 int lr_policy_stack_parse(struct lr_str text, struct lr_policy_stack *out, struct lr_err *err)
 {
-    struct lr_policy_stack s = {.n_part = 0};
+    struct lr_policy_stack s = {.budget = -1, .evict = -1, .select = -1};
     text = lr_str_trim(text);
     if (!text.n)
         text = LR_STR("full");
@@ -223,22 +224,6 @@ int lr_policy_stack_parse(struct lr_str text, struct lr_policy_stack *out, struc
         LR_TRY(add_part(&s, lr_str_cut(&text, '+'), err));
     LR_TRY(compose(&s, err));
     LR_TRY(write_text(&s, err));
-    lr_policy_stack_copy(out, &s);
+    *out = s;
     return 0;
-}
-
-static const struct lr_policy_part *moved(const struct lr_policy_stack *to,
-                                          const struct lr_policy_stack *from,
-                                          const struct lr_policy_part *part)
-{
-    return part ? &to->part[part - from->part] : NULL;
-}
-
-void lr_policy_stack_copy(struct lr_policy_stack *to, const struct lr_policy_stack *from)
-{
-    struct lr_policy_stack s = *from;
-    s.budget = moved(to, from, from->budget);
-    s.evict = moved(to, from, from->evict);
-    s.select = moved(to, from, from->select);
-    *to = s;
 }
