@@ -346,7 +346,27 @@ function drawUpstreams(list) {
   }));
   if (!list.length)
     $("ups").append(make("tr", {}, make("td", { class: "none", colspan: 6 },
-      "No model is attached: only stored answers are served.")));
+      "None: models of this machine answer, if there are any, and stored answers.")));
+}
+
+// Rates are of the time since the last look; of the time it was busy at the first.
+function drawModels(list) {
+  $("models").hidden = !list.length;
+  const before = state.models || {}, now = {};
+  $("model-rows").replaceChildren(...list.map((m) => {
+    const old = before[m.name] || { busy_ms: 0, steps: 0, step_tokens: 0 };
+    const tokens = m.step_tokens - old.step_tokens, steps = m.steps - old.steps, ms = m.busy_ms - old.busy_ms;
+    const prompt = m.prompt_tokens + m.cached_tokens;
+    now[m.name] = m;
+    return make("tr", {}, make("td", { class: "cut", title: `${m.policy}, context ${m.context}` }, m.name),
+      make("td", {}, make("span", { class: `badge ${m.up ? "up" : "down"}` }, m.up ? "up" : "failed")),
+      make("td", { class: "num" }, m.running), make("td", { class: "num" }, m.waiting),
+      make("td", { class: "num" }, ms ? count(Math.round((1000 * tokens) / ms)) : "–"),
+      make("td", { class: "num" }, steps ? (tokens / steps).toFixed(1) : "–"),
+      make("td", { class: "num" }, `${bytes(m.kv_used)} of ${bytes(m.kv_max)}`),
+      make("td", { class: "num" }, prompt ? `${Math.round((100 * m.cached_tokens) / prompt)}%` : "–"));
+  }));
+  state.models = now;
 }
 
 async function drawOverview() {
@@ -357,6 +377,7 @@ async function drawOverview() {
   drawChart(s.series);
   drawReasons(s.reasons);
   drawUpstreams(i.instances);
+  drawModels(s.models);
   drawRows($("recent"), q.requests);
 }
 

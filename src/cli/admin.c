@@ -217,6 +217,29 @@ static void add_word(struct lr_buf *b, const char *w)
 
 /* ---- stats and top ---- */
 
+/* A line a model of this machine: how busy, how fast since it began, how full. */
+static void show_models(const struct lr_json *list)
+{
+    for (const struct lr_json *m = list ? list->child : NULL; m; m = m->next) {
+        double busy = (double)num(lr_json_get(m, "busy_ms")) / 1e3;
+        uint64_t tokens = num(lr_json_get(m, "step_tokens"));
+        bool up = false;
+        (void)lr_json_bool(lr_json_get(m, "up"), &up); /* absent: down */
+        printf("model         ");
+        put(text(lr_json_get(m, "name")), 0);
+        printf("%s: %llu running, %llu waiting, %.0f tokens/s when busy, rows %.1f of %.0f MiB, "
+               "%llu of %llu prompt tokens found computed\n",
+               up ? "" : " FAILED", (unsigned long long)num(lr_json_get(m, "running")),
+               (unsigned long long)num(lr_json_get(m, "waiting")),
+               busy > 0 ? (double)tokens / busy : 0.0,
+               (double)num(lr_json_get(m, "kv_used")) / 1048576,
+               (double)num(lr_json_get(m, "kv_max")) / 1048576,
+               (unsigned long long)num(lr_json_get(m, "cached_tokens")),
+               (unsigned long long)(num(lr_json_get(m, "cached_tokens")) +
+                                    num(lr_json_get(m, "prompt_tokens"))));
+    }
+}
+
 static void show_stats(const struct lr_json *s)
 {
     uint64_t hits = num(at(s, "totals", "hit")) + num(at(s, "totals", "stale"));
@@ -247,6 +270,7 @@ static void show_stats(const struct lr_json *s)
            (double)num(at(s, "store", "bytes")) / 1048576,
            (double)num(at(s, "store", "bytes_max")) / 1048576,
            (unsigned long long)num(at(s, "store", "hot_entries")));
+    show_models(lr_json_get(s, "models"));
     const struct lr_json *reasons = lr_json_get(s, "reasons");
     printf("no hit for    ");
     for (const struct lr_json *v = reasons ? reasons->child : NULL; v; v = v->next) {

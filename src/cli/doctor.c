@@ -8,6 +8,7 @@
  */
 #include "cli/cli.h"
 #include "net/net.h"
+#include "serve/serve.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -263,6 +264,30 @@ static void check_upstream(const struct lr_opt_upstream *u)
     lr_buf_free(&url);
 }
 
+/* ---- models of this machine ---- */
+
+/* Each is loaded as serve would, and let go again. */
+static size_t check_models(const struct lr_config *c)
+{
+    for (size_t i = 0;; i++) {
+        struct lr_serve_model m;
+        struct lr_err err = {0};
+        int rc = lr_serve_try_model(c, i, &m, &err);
+        if (rc == LR_ENOENT && !err.code)
+            return i;
+        if (rc) {
+            say("FAIL", "model", "%s: %s", err.where, err.msg);
+            return i + 1; /* those behind it are held against what it leaves: nobody knows */
+        }
+        char what[96];
+        if (snprintf(what, sizeof what, "model %s", m.name) < 0)
+            continue;
+        say("ok", what, "%.0f MiB weights, %.0f MiB scratch, rows up to %.0f MiB, context %u tokens",
+            (double)m.bytes_weights / 1048576, (double)m.bytes_scratch / 1048576,
+            (double)m.bytes_kv / 1048576, m.context);
+    }
+}
+
 /* ---- the command ---- */
 
 static int print_config(const struct lr_config *c)
@@ -287,9 +312,11 @@ static int examine(struct lr_config *c)
     check_files(c);
     if (*c->prices_file && lr_config_load_prices(c, c->prices_file, &err))
         say("FAIL", "prices.file", "%s (%s)", err.msg, err.where);
+    size_t models = check_models(c);
     if (!c->upstreams.n)
         say("note", "upstreams",
-            "none: only stored answers are served; attach one with --upstream URL");
+            models ? "none: only models of this machine answer"
+                   : "none: only stored answers are served; attach one with --upstream URL");
     for (size_t i = 0; i < c->upstreams.n; i++)
         check_upstream(&c->upstreams.v[i]);
     printf("%s\n", failures ? "something is wrong, see FAIL above" : "all is well");

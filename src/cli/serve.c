@@ -23,6 +23,24 @@ static char **copy_args(int argc, char **argv)
     return v;
 }
 
+/* Models of this machine: what they take, and a line to try the first one. */
+static bool announce_models(const struct lr_serve *s, const struct lr_config *c)
+{
+    struct lr_serve_model m;
+    size_t n = 0;
+    for (; lr_serve_model(s, n, &m); n++)
+        printf("model %s%s: %.1f MiB weights, %.1f MiB scratch, KV rows up to %.0f MiB as they are used; "
+               "context %u tokens\n",
+               m.name, m.builtin ? " (built in, a toy)" : "", (double)m.bytes_weights / 1048576,
+               (double)m.bytes_scratch / 1048576, (double)m.bytes_kv / 1048576, m.context);
+    if (n && !*c->keys_file && lr_serve_model(s, 0, &m))
+        printf("try it:\n  curl http%s://127.0.0.1:%u/v1/chat/completions -H 'content-type: "
+               "application/json' \\\n    -d '{\"model\":\"%s\",\"messages\":[{\"role\":\"user\","
+               "\"content\":\"Tell me a story.\"}]}'\n",
+               *c->tls_cert_file ? "s" : "", lr_serve_port(s, 0), m.name);
+    return n > 0;
+}
+
 static void announce(const struct lr_serve *s, const struct lr_config *c, const char *dir)
 {
     for (size_t i = 0; i < c->listen.n; i++) {
@@ -36,8 +54,10 @@ static void announce(const struct lr_serve *s, const struct lr_config *c, const 
         printf("larder %s serves http%s://%s:%u/v1   dashboard /ui   data %s\n", LR_VERSION,
                *c->tls_cert_file ? "s" : "", host, lr_serve_port(s, i), dir);
     }
-    if (c->upstreams.n == 0)
-        printf("no model is attached: only cached answers are served; attach one with --upstream URL\n");
+    bool model = announce_models(s, c);
+    if (c->upstreams.n == 0 && !model)
+        printf("no model is attached: only cached answers are served; attach one with --model FILE or "
+               "--upstream URL\n");
     for (size_t i = 0; i < c->upstreams.n; i++)
         printf("upstream %s\n", c->upstreams.v[i].url);
     (void)fflush(stdout); /* a closed terminal does not stop the daemon */

@@ -55,8 +55,13 @@ static const struct {
     {"mcp", "it uses tool servers from upstream: passed through"},
     {"audio-out", "it asks for audio: passed through"},
     {"item-reference", "it refers to items that the upstream holds: passed through"},
-    {"no_model", "no model is attached; only stored answers are served"},
-    {"model_not_found", "no upstream serves this model"},
+    {"no_model", "no model is attached, or it takes no more requests; stored answers are served"},
+    {"model_not_found", "neither an upstream nor this machine serves this model"},
+    {"context_length_exceeded", "the prompt is longer than the local model's context"},
+    {"unsupported", "it asks for something that the model or upstream does not have"},
+    {"out_of_memory", "there was no memory for it"},
+    {"model_failed", "the local model failed: its log line says why"},
+    {"no_upstream", "no upstream is attached for this path"},
     {"limit_reached", "the tenant has reached a limit"},
     {"invalid_api_key", "the API key is unknown or revoked"},
     {"overloaded", "a queue was full; the request was shed"},
@@ -114,6 +119,25 @@ static void write_rooms(struct lr_jw *w, const struct lr_record *c)
         lr_field_real(w, "us", (double)c->room_ns[i] / 1e3);
         lr_jw_end(w);
     }
+    lr_jw_end(w);
+}
+
+/* What a model of this machine took for it. */
+static void write_engine(struct lr_jw *w, const struct lr_record *c)
+{
+    const struct lr_flight_bill *b = &c->bill;
+    lr_jw_key(w, "engine");
+    if (!b->prompt) {
+        lr_jw_null(w); /* answered elsewhere */
+        return;
+    }
+    lr_jw_obj(w);
+    lr_field_real(w, "queue_ms", (double)b->queue_ns / 1e6);
+    lr_field_real(w, "prefill_ms", (double)b->prefill_ns / 1e6);
+    lr_field_real(w, "decode_ms", (double)b->decode_ns / 1e6);
+    lr_field_u64(w, "prompt_tokens", b->prompt);
+    lr_field_u64(w, "cached_tokens", b->cached);
+    lr_field_u64(w, "reply_tokens", b->reply);
     lr_jw_end(w);
 }
 
@@ -201,6 +225,7 @@ static void write_explained(struct lr_req *r, struct lr_jw *w, const struct lr_r
     lr_field_u64(w, "cached_input", c->usage.cached_input);
     lr_field_u64(w, "key_members", c->n_members);
     write_rooms(w, c);
+    write_engine(w, c);
     write_price(r, w, c);
     lr_jw_key(w, "against");
     if (other) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * serve/metrics.c - GET /metrics: the fixed rows of base/metric.def, and the families with labels
- * that only a running house knows: one row an upstream, and by tenant (LR_TALLY_TENANTS of them,
+ * that only a running house knows: one row an upstream, one a local model, and by tenant (LR_TALLY_TENANTS of them,
  * then "other").
  *
  * Label values are names that the operator chose (upstreams, managed tenants) or that we made
@@ -76,6 +76,77 @@ static void write_upstreams(const struct lr_conf *conf, struct lr_buf *out)
     }
 }
 
+/* ---- models of this machine ---- */
+
+static const struct {
+    const char *name, *type, *help;
+    enum { M_PROMPT, M_CACHED, M_REPLY, M_STEPS, M_STEP_TOKENS, M_BUSY, M_RUNNING, M_WAITING, M_REFUSED,
+           M_PREEMPTED, M_KEPT, M_KV, M_KV_MAX, M_UP } what;
+} model_families[] = {
+    {"larder_model_up", "gauge", "1: the model takes requests", M_UP},
+    {"larder_model_prompt_tokens_total", "counter", "prompt tokens computed here", M_PROMPT},
+    {"larder_model_cached_tokens_total", "counter", "prompt tokens found computed", M_CACHED},
+    {"larder_model_reply_tokens_total", "counter", "tokens made here", M_REPLY},
+    {"larder_model_steps_total", "counter", "steps of the engine", M_STEPS},
+    {"larder_model_step_tokens_total", "counter", "tokens in all steps: by steps, the mean batch",
+     M_STEP_TOKENS},
+    {"larder_model_busy_seconds_total", "counter", "time in steps", M_BUSY},
+    {"larder_model_running", "gauge", "replies and texts under way", M_RUNNING},
+    {"larder_model_waiting", "gauge", "requests that wait", M_WAITING},
+    {"larder_model_refused_total", "counter", "requests refused by a full queue", M_REFUSED},
+    {"larder_model_preempted_total", "counter", "replies put aside for want of memory", M_PREEMPTED},
+    {"larder_model_kept", "gauge", "finished conversations whose rows are kept", M_KEPT},
+    {"larder_model_kv_bytes", "gauge", "bytes of KV pages in use", M_KV},
+    {"larder_model_kv_bytes_max", "gauge", "bytes of the KV arena", M_KV_MAX},
+};
+
+static double model_value(const struct lr_engine_sched_stats *s, int what)
+{
+    switch (what) {
+    case M_PROMPT:
+        return (double)s->prompt_tokens;
+    case M_CACHED:
+        return (double)s->cached_tokens;
+    case M_REPLY:
+        return (double)s->reply_tokens;
+    case M_STEPS:
+        return (double)s->steps;
+    case M_STEP_TOKENS:
+        return (double)s->step_tokens;
+    case M_BUSY:
+        return (double)s->busy_ns / 1e9;
+    case M_RUNNING:
+        return s->running;
+    case M_WAITING:
+        return s->waiting;
+    case M_REFUSED:
+        return (double)s->refused;
+    case M_PREEMPTED:
+        return (double)s->preempted;
+    case M_KEPT:
+        return s->kept;
+    case M_KV:
+        return (double)s->memory.bytes_used;
+    case M_KV_MAX:
+        return (double)s->memory.bytes_max;
+    default:
+        return !s->failed;
+    }
+}
+
+static void write_models(const struct lr_locals *all, struct lr_buf *out)
+{
+    struct lr_engine_sched_stats st;
+    for (size_t f = 0; f < LR_COUNT(model_families) && all->n; f++) {
+        head(out, model_families[f].name, model_families[f].type, model_families[f].help);
+        for (size_t i = 0; i < all->n; i++) {
+            lr_engine_sched_stats(all->v[i].sched, &st);
+            row(out, model_families[f].name, "model", all->v[i].name,
+                model_value(&st, (int)model_families[f].what));
+        }
+    }
+}
+
 /* ---- tenants ---- */
 
 static void outcome_rows(const struct lr_tally_row *t, struct lr_buf *out)
@@ -137,5 +208,6 @@ void lr_verb_metrics(struct lr_req *r)
     alone(out, "larder_spent_money_total", "counter", "money spent on misses, by the price table",
           total.money_spent);
     write_upstreams(r->conf, out);
+    write_models(&r->serve->locals, out);
     write_tenants(rows, lr_tally_tenants(r->serve->tally, rows), out);
 }

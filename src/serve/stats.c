@@ -149,6 +149,46 @@ static const char *currency(const struct lr_config *c)
     return name;
 }
 
+/* ---- models of this machine ---- */
+
+static void write_model(struct lr_jw *w, const struct lr_local *l)
+{
+    struct lr_engine_sched_stats st;
+    lr_engine_sched_stats(l->sched, &st);
+    lr_jw_obj(w);
+    lr_field_text(w, "name", l->name);
+    lr_field_bool(w, "up", !st.failed);
+    lr_field_u64(w, "context", lr_engine_sched_context(l->sched));
+    lr_field_text(w, "policy", l->stack.text);
+    lr_field_u64(w, "running", st.running);
+    lr_field_u64(w, "waiting", st.waiting);
+    lr_field_u64(w, "kept", st.kept);
+    lr_field_u64(w, "jobs", st.jobs);
+    lr_field_u64(w, "refused", st.refused);
+    lr_field_u64(w, "preempted", st.preempted);
+    lr_field_u64(w, "prompt_tokens", st.prompt_tokens);
+    lr_field_u64(w, "cached_tokens", st.cached_tokens);
+    lr_field_u64(w, "reply_tokens", st.reply_tokens);
+    lr_field_u64(w, "steps", st.steps);
+    lr_field_u64(w, "step_tokens", st.step_tokens);
+    lr_field_u64(w, "busy_ms", st.busy_ns / LR_MS);
+    lr_field_u64(w, "weights_bytes", l->plan.bytes_weights);
+    lr_field_u64(w, "scratch_bytes", l->plan.bytes_scratch);
+    lr_field_u64(w, "kv_used", st.memory.bytes_used);
+    lr_field_u64(w, "kv_promised", st.memory.bytes_promised);
+    lr_field_u64(w, "kv_max", st.memory.bytes_max);
+    lr_jw_end(w);
+}
+
+static void write_models(const struct lr_serve *s, struct lr_jw *w)
+{
+    lr_jw_key(w, "models");
+    lr_jw_arr(w);
+    for (size_t i = 0; i < s->locals.n; i++)
+        write_model(w, &s->locals.v[i]);
+    lr_jw_end(w);
+}
+
 void lr_verb_stats(struct lr_req *r)
 {
     uint64_t minutes = MINUTES_USUAL;
@@ -174,6 +214,7 @@ void lr_verb_stats(struct lr_req *r)
     write_totals(r, &w);
     write_latency(&w);
     write_store(r, &w);
+    write_models(r->serve, &w);
     write_reasons(r, &w, rows);
     write_tenants(r, &w, rows);
     write_series(&w, m, minutes ? lr_traces_minutes(r->serve->traces, m, (size_t)minutes) : 0);
