@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures a trained GGUF in Larder's own engine, through train_check (check.c): every recall task at
-every length, needles, perplexity, some conversation. Needs no torch.
+"""Measures a trained GGUF in Larder's own engine, through train_check (check.c): every recall
+task at every length, needles, perplexity, some conversation. Needs no torch.
 
     python check.py --check build/train_check --model models/larder-mini.gguf --models models
 """
+
 import argparse
 import math
 import os
@@ -15,10 +16,18 @@ import recall
 import tokenizer
 
 LENGTHS = [256, 512, 1024, 2048, 4096]
-SAID = ["Hello!", "Who are you?", "What is Larder?", "What is a KV cache?", "What can you do?",
-        "Tell me a story about a dog.", "What is the capital of France?",
-        "My name is Peter. I have a red ball. What color is my ball?",
-        "Remember: apple river. lamp rope. What goes with lamp?", "Thank you!"]
+SAID = [
+    "Hello!",
+    "Who are you?",
+    "What is Larder?",
+    "What is a KV cache?",
+    "What can you do?",
+    "Tell me a story about a dog.",
+    "What is the capital of France?",
+    "My name is Peter. I have a red ball. What color is my ball?",
+    "Remember: apple river. lamp rope. What goes with lamp?",
+    "Thank you!",
+]
 
 
 def escape(text):
@@ -27,8 +36,12 @@ def escape(text):
 
 class Engine:
     def __init__(self, program, model, threads, codec):
-        self.p = subprocess.Popen([program, model, str(threads)] + ([codec] if codec else []),
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.p = subprocess.Popen(
+            [program, model, str(threads)] + ([codec] if codec else []),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def ask(self, *fields):
         self.p.stdin.write("\t".join(fields) + "\n")
@@ -79,7 +92,7 @@ def run_task(engine, maker, texts, name, n, count, seed, facts=True):
         said = engine.answers(parts_of(texts, ids, answers))
         right, want = [], []
         for text, (at, k) in zip(said, answers):
-            words = [texts[x][1:] for x in ids[at:at + k]]
+            words = [texts[x][1:] for x in ids[at : at + k]]
             have = words_of(text)
             want.append(words)
             right.append([j < len(have) and have[j] == w for j, w in enumerate(words)])
@@ -100,7 +113,7 @@ def needle(engine, words, text, n, count, seed):
             if not re.search(rf"\b({key}|{value})\b", body):
                 break
         upto = int(rng.random() * len(body))
-        at = max([m.end() for m in re.finditer(r"[.!?](?= )", body[:upto + 1])] or [0])
+        at = max([m.end() for m in re.finditer(r"[.!?](?= )", body[: upto + 1])] or [0])
         body = body[:at] + f" {key} {value}." + body[at:]
         have = words_of(engine.answers([(f"{body}\n? {key}", 1)])[0])
         scores.append(float(have == [value]))
@@ -128,14 +141,22 @@ def interval(scores, seed=1, rounds=500):
 
 def show(name, n, scores):
     lo, hi = interval(scores)
-    print(f"{name:12} {n:5} {sum(scores) / len(scores):.3f}  [{lo:.3f}, {hi:.3f}]  {len(scores)} samples", flush=True)
+    print(
+        f"{name:12} {n:5} {sum(scores) / len(scores):.3f}  [{lo:.3f}, {hi:.3f}]  "
+        f"{len(scores)} samples",
+        flush=True,
+    )
 
 
 def perplexity(engine, name, text, windows):
     for window in windows:
         total, count = map(float, engine.ask("P", str(window), escape(text)))
-        print(f"perplexity {name} window {window}: {math.exp(total / count):.2f} per token, "
-              f"{total / math.log(2) / (len(text.encode()) * count / tokens(engine, text)):.3f} bits per byte", flush=True)
+        read = len(text.encode()) * count / tokens(engine, text)  # bytes
+        print(
+            f"perplexity {name} window {window}: {math.exp(total / count):.2f} per token, "
+            f"{total / math.log(2) / read:.3f} bits per byte",
+            flush=True,
+        )
 
 
 def tokens(engine, text):
@@ -146,7 +167,11 @@ def same_tokens(engine, tok, text):
     """The engine's tokeniser and the trainer's agree."""
     there = list(map(int, engine.ask("I", escape(text))[0].split()))
     here = tok.encode(text)
-    assert there == here, next((i, tok.decode(here[max(0, i - 5):i + 5])) for i, (a, b) in enumerate(zip(there, here)) if a != b)
+    assert there == here, next(
+        (i, tok.decode(here[max(0, i - 5) : i + 5]))
+        for i, (a, b) in enumerate(zip(there, here))
+        if a != b
+    )
     print(f"tokeniser: {len(here)} ids the same as the trainer's")
 
 
@@ -184,7 +209,11 @@ def main():
             show(name, n, run_task(engine, maker, table.texts, name, n, a.samples, a.seed))
         show("needle", n, needle(engine, words, " ".join(english.split()), n, a.samples, a.seed))
     if a.lengths:
-        show("no facts", 512, run_task(engine, maker, table.texts, "multi-key", 512, a.samples, a.seed, facts=False))
+        show(
+            "no facts",
+            512,
+            run_task(engine, maker, table.texts, "multi-key", 512, a.samples, a.seed, facts=False),
+        )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Llama in PyTorch: RMSNorm, grouped-query attention with RoPE (pairs p, p + d/2 here; export.py
 permutes), SwiGLU, tied embedding. Nothing that the GGUF architecture "llama" does not have."""
+
 import math
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-SHAPE = {"vocab": 2048, "width": 256, "layers": 3, "heads": 4, "kv_heads": 2, "head": 64, "ff": 640,
-         "context": 4096, "rope_base": 1e6, "eps": 1e-5}
+SHAPE = {
+    "vocab": 2048,
+    "width": 256,
+    "layers": 3,
+    "heads": 4,
+    "kv_heads": 2,
+    "head": 64,
+    "ff": 640,
+    "context": 4096,
+    "rope_base": 1e6,
+    "eps": 1e-5,
+}
 
 
 class Block(nn.Module):
@@ -28,7 +39,7 @@ class Block(nn.Module):
         h, kv, half = s["heads"], s["kv_heads"], s["head"] // 2
         y = F.rms_norm(x, (d,), self.norm1.to(x.dtype), s["eps"])
         y = self.qkv(y).view(b, n, h + 2 * kv, s["head"]).transpose(1, 2)
-        qk, v = y[:, :h + kv], y[:, h + kv:]
+        qk, v = y[:, : h + kv], y[:, h + kv :]
         one, two = qk[..., :half], qk[..., half:]
         qk = torch.cat([one * cos - two * sin, one * sin + two * cos], -1)
         q, k = qk[:, :h], qk[:, h:]
@@ -62,9 +73,9 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def plant(self):
-        """What a Llama lacks: a constant to look back from. Sixteen elements of all embeddings begin with
-        the same value, and the first two heads of the first layer begin as heads that look one and two
-        tokens back: q is k turned by so many steps. The rest of induction is learned."""
+        """What a Llama lacks: a constant to look back from. Sixteen elements of all embeddings
+        begin with the same value, and the first two heads of the first layer begin as heads that
+        look one and two tokens back: q is k turned by so many steps. The rest is learned."""
         s, const, far, strength = self.s, 16, 10, 7.0
         nn.init.normal_(self.embed.weight, std=0.05)
         self.embed.weight[:, :const] = 0.1
@@ -72,10 +83,14 @@ class Model(nn.Module):
         half = s["head"] // 2
         freq = s["rope_base"] ** (-torch.arange(far) / half)
         w = self.blocks[0].qkv.weight
-        for back, at in ((1, 0), (2, s["head"]), (0, s["heads"] * s["head"])):  # two queries, one key
-            w[at:at + s["head"]] *= 0.1
-            w[at:at + far, :const] = (unit * torch.cos(back * freq))[:, None]
-            w[at + half:at + half + far, :const] = (-unit * torch.sin(back * freq))[:, None]
+        for back, at in (
+            (1, 0),
+            (2, s["head"]),
+            (0, s["heads"] * s["head"]),
+        ):  # two queries, one key
+            w[at : at + s["head"]] *= 0.1
+            w[at : at + far, :const] = (unit * torch.cos(back * freq))[:, None]
+            w[at + half : at + half + far, :const] = (-unit * torch.sin(back * freq))[:, None]
 
     def forward(self, ids, at=None, half=True):
         """Logits at the places `at` of the flattened batch (all without it)."""
@@ -86,14 +101,16 @@ class Model(nn.Module):
             cos, sin = self.cos[:n].to(kind), self.sin[:n].to(kind)
             for b in self.blocks:
                 x = b(x, cos, sin)
-            x = F.rms_norm(x, (x.shape[-1],), self.norm.to(kind), self.s["eps"]).reshape(-1, x.shape[-1])
+            x = F.rms_norm(x, (x.shape[-1],), self.norm.to(kind), self.s["eps"]).reshape(
+                -1, x.shape[-1]
+            )
             if at is not None:
                 x = x[at]
             return F.linear(x, self.embed.weight).float()
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, made orthogonal by five Newton-Schulz steps (Jordan et al., 2024), for the matrices."""
+    """Momentum made orthogonal by five Newton-Schulz steps (Jordan et al., 2024), for matrices."""
 
     def __init__(self, params, lr, momentum=0.95, decay=0.0):
         super().__init__(params, {"lr": lr, "momentum": momentum, "decay": decay})

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts in, vocabulary and token streams out: OUT/vocab.json, OUT/stories.json ..., models/english.txt."""
+"""Texts in, vocabulary and token streams out: vocab.json, stories.json ..., and english.txt."""
+
 import argparse
 import json
 import os
@@ -11,7 +12,7 @@ import recall
 import tokenizer
 
 VOCAB = 2048
-ENGLISH_BYTES = 16_000    # of the held-out part of the book, for models/english.txt
+ENGLISH_BYTES = 16_000  # of the held-out part of the book, for models/english.txt
 
 
 def main():
@@ -31,19 +32,29 @@ def main():
     talk = chat.Chat(words, stories)
     rng = random.Random(1)
     chats = "\n".join(t for _ in range(3000) for _, t in talk.conversation(rng, stories=False))
-    tok = tokenizer.train([(3, "\n".join(stories)), (1, book[:1_500_000]), (1, "\n".join(speeches)[:300_000]),
-                           (1, chats)], VOCAB, recall.whole_tokens(words))
+    tok = tokenizer.train(
+        [
+            (3, "\n".join(stories)),
+            (1, book[:1_500_000]),
+            (1, "\n".join(speeches)[:300_000]),
+            (1, chats),
+        ],
+        VOCAB,
+        recall.whole_tokens(words),
+    )
     tok.save(os.path.join(a.out, "vocab.json"))
     if a.english:
         cut = held_book.rindex("\n\n", 0, ENGLISH_BYTES)
         with open(a.english, "w") as f:
             f.write(held_book[:cut] + "\n")
+
     def put(name, docs):
         ids = [tok.encode(d) for d in docs]
         with open(os.path.join(a.out, name + ".json"), "w") as f:
             json.dump(ids, f)
         n, c = sum(map(len, ids)), sum(map(len, docs))
         print(f"{name}: {len(docs)} texts, {n} tokens, {c / n:.2f} characters each")
+
     put("stories", stories)
     put("book", [book])
     put("speeches", speeches)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The recall tasks of docs/recall.md, as token ids for training and measuring.
 
-A sample is (ids, answers): ids is a list of exactly or nearly n ids, answers a list of (at, length):
+A sample is (ids, answers): a list of exactly or nearly n ids, and a list of (at, length):
 ids[at : at + length] are the words to be generated, one token each; at - 1 is the question's key.
 """
+
 import random
 
 KEYS, VALUES, FILLER = "keys", "values", "filler"
@@ -37,11 +38,13 @@ class Recall:
             ids = tok.encode(text)
             assert len(ids) == 1, (text, ids)
             return ids[0]
+
         self.keys, self.values, self.filler = (
-            [one(" " + w) for w in words[name]] for name in (KEYS, VALUES, FILLER))
+            [one(" " + w) for w in words[name]] for name in (KEYS, VALUES, FILLER)
+        )
         self.dot, self.dot_line, self.mark, self.bos = one("."), one(".\n"), one("?"), bos
 
-    # Facts are lists of sentences (lists of ids, the full stop included); a question is (key, answer).
+    # Facts are lists of sentences (ids, the full stop included); a question is (key, answer).
 
     def pair(self, a, b):
         return [a, b, self.dot]
@@ -49,7 +52,9 @@ class Recall:
     def pairs(self, rng, count):
         keys = rng.sample(self.keys, count)
         values = [rng.choice(self.values) for _ in keys]
-        return [self.pair(k, v) for k, v in zip(keys, values)], list(zip(keys, [[v] for v in values]))
+        return [self.pair(k, v) for k, v in zip(keys, values)], list(
+            zip(keys, [[v] for v in values])
+        )
 
     def chains(self, rng, count):
         keys, facts, questions = rng.sample(self.keys, 4 * count), [], []

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws of the recipe: python -m unittest (in this folder; numpy is needed, torch is not)."""
+
 import os
 import random
 import tempfile
@@ -16,7 +17,10 @@ import tokenizer
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 WORDS = recall.read_words(os.path.join(HERE, "..", "..", "models", "recall_words.txt"))
-TEXT = "One day, a girl said: \"I'm here!\" 1234 times.\n\nThe  dog -- na\u00efve \u4e16 -- ran away.\n? apple"
+TEXT = (
+    "One day, a girl said: \"I'm here!\" 1234 times.\n\n"
+    "The  dog -- na\u00efve \u4e16 -- ran away.\n? apple"
+)
 
 
 def small_tokenizer():
@@ -44,7 +48,7 @@ class Tokenizer(unittest.TestCase):
             i = 0
             while i + 1 < len(slow):
                 if (slow[i], slow[i + 1]) == (a, b):
-                    slow[i:i + 2] = [a + b]
+                    slow[i : i + 2] = [a + b]
                 i += 1
         self.assertEqual(tok.merge(tokenizer.spell("aaab")), slow)
 
@@ -71,15 +75,17 @@ class Recall(unittest.TestCase):
 
     def test_every_answer_follows_its_key_in_the_context(self):
         for name, n, i, words, answers in self.samples():
-            body = words[:answers[0][0] - 2]
+            body = words[: answers[0][0] - 2]
             for at, k in answers:
                 for j in range(at, at + k):
                     pair = [words[j - 1], words[j]]
-                    self.assertIn(pair, [body[x:x + 2] for x in range(len(body) - 1)], (name, n, i))
+                    self.assertIn(
+                        pair, [body[x : x + 2] for x in range(len(body) - 1)], (name, n, i)
+                    )
 
     def test_a_key_is_followed_by_one_word_only(self):
         for name, n, i, words, answers in self.samples():
-            body, after = words[:answers[0][0] - 2], {}
+            body, after = words[: answers[0][0] - 2], {}
             for a, b in zip(body, body[1:]):
                 if a[1:] in WORDS[recall.KEYS] and not b.startswith("."):
                     after.setdefault(a, set()).add(b)
@@ -106,8 +112,10 @@ class Chat(unittest.TestCase):
         ids, learn = chat.encode(tok, [("user", "apple"), ("assistant", "river")], 0, 2, 3)
         learned = tok.decode([i for i, x in zip(ids, learn) if x])
         self.assertEqual(learned, "river<|im_end|>")
-        self.assertEqual(tok.decode(ids), "<|bos|><|im_start|>user\napple<|im_end|>\n"
-                                          "<|im_start|>assistant\nriver<|im_end|>\n")
+        self.assertEqual(
+            tok.decode(ids),
+            "<|bos|><|im_start|>user\napple<|im_end|>\n" "<|im_start|>assistant\nriver<|im_end|>\n",
+        )
 
     def test_conversations_alternate(self):
         talk = chat.Chat(WORDS, ["a dog ran. " * 5])
@@ -119,7 +127,10 @@ class Chat(unittest.TestCase):
 
 class Corpus(unittest.TestCase):
     def test_cleaning(self):
-        self.assertEqual(corpus.clean("a\u2019s  b\nc\r\n\r\n\r\nd\u2014e \u00e2\u20ac\u0153x"), "a's b c\n\nd--e \"x")
+        self.assertEqual(
+            corpus.clean("a\u2019s  b\nc\r\n\r\n\r\nd\u2014e \u00e2\u20ac\u0153x"),
+            "a's b c\n\nd--e \"x",
+        )
 
 
 class Export(unittest.TestCase):
@@ -135,15 +146,34 @@ class Export(unittest.TestCase):
 
     def test_file_is_aligned_and_whole(self):
         tok = small_tokenizer()
-        s = {"vocab": len(tok.tokens), "width": 64, "layers": 1, "heads": 2, "kv_heads": 1, "head": 32, "ff": 96,
-             "context": 64, "rope_base": 1e6, "eps": 1e-5}
+        s = {
+            "vocab": len(tok.tokens),
+            "width": 64,
+            "layers": 1,
+            "heads": 2,
+            "kv_heads": 1,
+            "head": 32,
+            "ff": 96,
+            "context": 64,
+            "rope_base": 1e6,
+            "eps": 1e-5,
+        }
         rng = np.random.default_rng(2)
-        shapes = {"embed.weight": (s["vocab"], 64), "norm": (64,), "blocks.0.norm1": (64,), "blocks.0.norm2": (64,),
-                  "blocks.0.qkv.weight": (128, 64), "blocks.0.out.weight": (64, 64),
-                  "blocks.0.gate_up.weight": (192, 64), "blocks.0.down.weight": (64, 96)}
+        shapes = {
+            "embed.weight": (s["vocab"], 64),
+            "norm": (64,),
+            "blocks.0.norm1": (64,),
+            "blocks.0.norm2": (64,),
+            "blocks.0.qkv.weight": (128, 64),
+            "blocks.0.out.weight": (64, 64),
+            "blocks.0.gate_up.weight": (192, 64),
+            "blocks.0.down.weight": (64, 96),
+        }
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "m.gguf")
-            export.write(path, s, {k: rng.normal(size=v).astype(np.float32) for k, v in shapes.items()}, tok)
+            export.write(
+                path, s, {k: rng.normal(size=v).astype(np.float32) for k, v in shapes.items()}, tok
+            )
             with open(path, "rb") as f:
                 data = f.read()
         self.assertEqual(data[:8], b"GGUF\x03\0\0\0")

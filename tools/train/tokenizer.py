@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Byte-level BPE as GPT-2 and Llama 3 write it: training, encoding, decoding.
 
-The pre-tokeniser is Llama 3's ("llama-bpe" in GGUF), of which two properties are used: a word that is
-a token as a whole is that token whether or not merges lead there (so that the recall words, which are
-put into the vocabulary by hand, need no merges), and ".\n" is one piece.
+The pre-tokeniser is Llama 3's ("llama-bpe" in GGUF), of which two properties are used: a word
+that is a token as a whole is that token whether or not merges lead there (so that the recall
+words, which are put into the vocabulary by hand, need no merges), and ".\n" is one piece.
 """
+
 import collections
 import json
 import re
@@ -18,7 +19,8 @@ PIECES = re.compile(
     r"| ?(?:[^\s\w]|_)+[\r\n]*"
     r"|\s*[\r\n]+"
     r"|\s+(?!\S)"
-    r"|\s+")
+    r"|\s+"
+)
 
 
 def spelling():
@@ -66,7 +68,7 @@ class Tokenizer:
             if best == len(self.rank):
                 break
             i = ranks.index(best)
-            parts[i:i + 2] = [parts[i] + parts[i + 1]]
+            parts[i : i + 2] = [parts[i] + parts[i + 1]]
         return parts
 
     def encode(self, text):
@@ -119,7 +121,7 @@ def train(texts, size, whole):
             k = 0
             while k < len(parts) - 1:
                 if (parts[k], parts[k + 1]) == best:
-                    parts[k:k + 2] = [joined]
+                    parts[k : k + 2] = [joined]
                 k += 1
             for p in zip(parts, parts[1:]):
                 pairs[p] += n

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains the embedded model: dense copying until that works, then recall and English half and half,
 the context growing stage by stage. See README.md beside this file."""
+
 import argparse
 import json
 import os
@@ -19,7 +20,7 @@ from model import SHAPE, Model, Muon
 # (tokens of a row, most pairs); a stage ends when recall is right 95 times in 100
 STAGES = [(128, 8), (192, 12), (256, 16), (384, 24), (512, 32), (1024, 48), (2048, 48), (4096, 48)]
 LENGTHS = [1, 1, 3, 2, 5, 4, 2, 2]  # how often each length is taken once all stages are done
-TOKENS = 8192             # of a batch
+TOKENS = 8192  # of a batch
 COPY_DONE = 0.9
 
 
@@ -29,9 +30,11 @@ class Data:
         self.tok = tokenizer.Tokenizer.load(os.path.join(folder, "vocab.json"))
         self.words = recall.read_words(words)
         self.recall = recall.Recall(self.tok, self.words, tokenizer.BOS)
+
         def load(name):
             with open(os.path.join(folder, name + ".json")) as f:
                 return json.load(f)
+
         self.stories, self.book, self.speeches = load("stories"), load("book")[0], load("speeches")
         self.held_stories, self.held_book = load("held_stories"), load("held_book")[0]
         self.chat = chat.Chat(self.words, load("stories.txt"))
@@ -45,8 +48,11 @@ class Data:
         """Random tokens; a segment comes again, and again; learned where it does."""
         rng = self.rng
         some = self.recall.keys + self.recall.values
-        draw = (lambda k: rng.choices(some, k=k)) if rng.random() < 0.75 else \
-               (lambda k: [rng.randrange(4, self.tok_size) for _ in range(k)])
+        draw = (
+            (lambda k: rng.choices(some, k=k))
+            if rng.random() < 0.75
+            else (lambda k: [rng.randrange(4, self.tok_size) for _ in range(k)])
+        )
         ids, w = [tokenizer.BOS], [0]
         segment = draw(rng.randint(8, n // 3))
         first = True
@@ -65,27 +71,32 @@ class Data:
         ids, answers = self.recall.dense(self.rng, n, pairs)
         w = [0] * len(ids)
         for at, k in answers:
-            w[at:at + k] = [1] * k
+            w[at : at + k] = [1] * k
         return ids + [tokenizer.EOS] * (n - len(ids)), w + [0] * (n - len(ids))
 
     def stories_row(self, n):
         ids = [tokenizer.BOS]
         if self.rng.random() < 0.5:
             s = self.rng.choice(self.stories)
-            ids += s[self.rng.randrange(len(s)):] + [tokenizer.EOS]
+            ids += s[self.rng.randrange(len(s)) :] + [tokenizer.EOS]
         while len(ids) < n:
             ids += self.rng.choice(self.stories) + [tokenizer.EOS]
         return ids[:n], [0] + [1] * (n - 1)
 
     def span_row(self, stream, n):
         at = self.rng.randrange(len(stream) - n)
-        return [tokenizer.BOS] + stream[at:at + n - 1], [0] + [1] * (n - 1)
+        return [tokenizer.BOS] + stream[at : at + n - 1], [0] + [1] * (n - 1)
 
     def chat_row(self, n):
         ids, w = [], []
         while len(ids) < n:
-            one, learn = chat.encode(self.tok, self.chat.conversation(self.rng), tokenizer.BOS,
-                                     tokenizer.IM_START, tokenizer.IM_END)
+            one, learn = chat.encode(
+                self.tok,
+                self.chat.conversation(self.rng),
+                tokenizer.BOS,
+                tokenizer.IM_START,
+                tokenizer.IM_END,
+            )
             ids += one + [tokenizer.EOS]
             w += [int(x) for x in learn] + [0]
         return ids[:n], w[:n]
@@ -95,14 +106,16 @@ class Data:
         r = self.recall
         facts, q = r.pairs(self.rng, self.rng.randint(1, 4))
         room = n - sum(map(len, facts)) - sum(4 for _ in q)
-        ids, w = self.stories_row(room) if self.rng.random() < 0.5 else self.span_row(self.book, room)
+        ids, w = (
+            self.stories_row(room) if self.rng.random() < 0.5 else self.span_row(self.book, room)
+        )
         places = [i + 1 for i, t in enumerate(ids) if t in self.ends] or [1]
         for fact in facts:
             at = self.rng.choice(places)
             ids[at:at] = fact
             w[at:at] = [0] * len(fact)
             places = [p if p <= at else p + len(fact) for p in places]
-        for (key, answer) in q:
+        for key, answer in q:
             if ids[-1] == r.dot:
                 ids[-1] = r.dot_line
             else:
@@ -140,7 +153,7 @@ def held_out(model, stream, n=512, most=16000):
     total = count = 0
     with torch.no_grad():
         for at in range(0, min(len(stream), most) - n, n - 1):
-            x = torch.tensor([[tokenizer.BOS] + stream[at:at + n - 1]])
+            x = torch.tensor([[tokenizer.BOS] + stream[at : at + n - 1]])
             lo = model(x)
             total += F.cross_entropy(lo[:-1], x[0, 1:], reduction="sum").item()
             count += n - 1
@@ -155,8 +168,8 @@ def accuracy(model, data, name, n, count, seed):
             best = model(torch.tensor([ids]), torch.tensor(at)).argmax(-1).tolist()
             right = []
             for a, k in answers:
-                right.append([best.pop(0) == t for t in ids[a:a + k]])
-            total += recall.score(name, [ids[a:a + k] for a, k in answers], right)
+                right.append([best.pop(0) == t for t in ids[a : a + k]])
+            total += recall.score(name, [ids[a : a + k] for a, k in answers], right)
     return total / count
 
 
@@ -166,30 +179,56 @@ class Run:
         torch.manual_seed(a.seed)
         torch.set_num_threads(a.threads)
         self.data = Data(a.data, a.words, a.seed)
-        shape = dict(SHAPE, vocab=self.data.tok_size, **{k: int(v) for k, v in (x.split("=") for x in a.shape)})
+        shape = dict(
+            SHAPE,
+            vocab=self.data.tok_size,
+            **{k: int(v) for k, v in (x.split("=") for x in a.shape)},
+        )
         self.shape = shape
         self.model = Model(shape)
-        matrices = [p for n, p in self.model.named_parameters() if p.dim() == 2 and "embed" not in n]
+        matrices = [
+            p for n, p in self.model.named_parameters() if p.dim() == 2 and "embed" not in n
+        ]
         rest = [p for n, p in self.model.named_parameters() if p.dim() < 2 or "embed" in n]
         if a.muon:
-            self.opts = [Muon(matrices, a.muon, decay=0.1), torch.optim.AdamW(rest, lr=a.lr, betas=(0.9, 0.95), weight_decay=0.0)]
+            self.opts = [
+                Muon(matrices, a.muon, decay=0.1),
+                torch.optim.AdamW(rest, lr=a.lr, betas=(0.9, 0.95), weight_decay=0.0),
+            ]
         else:
-            self.opts = [torch.optim.AdamW(matrices + rest, lr=a.lr, betas=(0.9, 0.95), weight_decay=0.05)]
+            self.opts = [
+                torch.optim.AdamW(matrices + rest, lr=a.lr, betas=(0.9, 0.95), weight_decay=0.05)
+            ]
         self.base = [g["lr"] for o in self.opts for g in o.param_groups]
         self.step = self.stage = self.tokens = 0
-        self.copying, self.copy_ema, self.recall_ema, self.recall_all, self.english_ema = True, 0.0, 0.0, 0.0, 0.0
+        self.copying, self.copy_ema, self.recall_ema, self.recall_all, self.english_ema = (
+            True,
+            0.0,
+            0.0,
+            0.0,
+            0.0,
+        )
         self.t0 = time.time()
         if a.resume:
             self.load(a.resume)
 
     def state(self):
-        return {k: getattr(self, k) for k in ("step", "stage", "tokens", "copying", "copy_ema", "recall_ema",
-                                              "english_ema")}
+        return {
+            k: getattr(self, k)
+            for k in ("step", "stage", "tokens", "copying", "copy_ema", "recall_ema", "english_ema")
+        }
 
     def save(self, name):
-        torch.save({"shape": self.shape, "model": self.model.state_dict(), "state": self.state(),
-                    "opts": [o.state_dict() for o in self.opts], "rng": self.data.rng.getstate()},
-                   os.path.join(self.a.out, name))
+        torch.save(
+            {
+                "shape": self.shape,
+                "model": self.model.state_dict(),
+                "state": self.state(),
+                "opts": [o.state_dict() for o in self.opts],
+                "rng": self.data.rng.getstate(),
+            },
+            os.path.join(self.a.out, name),
+        )
 
     def load(self, path):
         c = torch.load(path, weights_only=False)
@@ -207,12 +246,17 @@ class Run:
         if self.stage + 1 == len(STAGES):
             stage, share = rng.choices(range(len(STAGES)), LENGTHS)[0], 0.3
         else:
-            stage, share = self.stage if rng.random() < 0.6 else rng.randint(max(0, self.stage - 3), self.stage), 0.5
+            stage, share = (
+                self.stage
+                if rng.random() < 0.6
+                else rng.randint(max(0, self.stage - 3), self.stage)
+            ), 0.5
         n, pairs = STAGES[stage]
         here = TOKENS // n
         asked = max(1, int(here * share))
-        return [(d.recall_row(n, pairs), 0) for _ in range(asked)] + \
-               [(d.english_row(n), 1) for _ in range(here - asked)]
+        return [(d.recall_row(n, pairs), 0) for _ in range(asked)] + [
+            (d.english_row(n), 1) for _ in range(here - asked)
+        ]
 
     def rate(self):
         """Of the learning rate: warm, then level, then straight down to a twentieth."""
@@ -258,16 +302,27 @@ class Run:
             self.say("stage %d %s" % (self.stage, STAGES[self.stage]))
 
     def say(self, what=""):
-        print(f"{time.time() - self.t0:6.0f}s step {self.step} {self.tokens / 1e6:.2f}M copy {self.copy_ema:.3f} "
-              f"stage {STAGES[self.stage]} recall {self.recall_ema:.3f} {self.recall_all:.3f} english {self.english_ema:.3f} {what}", flush=True)
+        print(
+            f"{time.time() - self.t0:6.0f}s step {self.step} {self.tokens / 1e6:.2f}M "
+            f"copy {self.copy_ema:.3f} stage {STAGES[self.stage]} recall {self.recall_ema:.3f} "
+            f"{self.recall_all:.3f} english {self.english_ema:.3f} {what}",
+            flush=True,
+        )
 
     def judge(self, count, lengths):
         m, d = self.model, self.data
         stories = [t for s in d.held_stories for t in s + [tokenizer.EOS]]
-        print(f"held out: stories {np.exp(held_out(m, stories)):.2f} book {np.exp(held_out(m, d.held_book)):.2f} per token",
-              flush=True)
+        print(
+            f"held out: stories {np.exp(held_out(m, stories)):.2f} "
+            f"book {np.exp(held_out(m, d.held_book)):.2f} per token",
+            flush=True,
+        )
         for n in lengths:
-            print(n, " ".join(f"{t} {accuracy(m, d, t, n, count, 7):.3f}" for t in recall.TASKS), flush=True)
+            print(
+                n,
+                " ".join(f"{t} {accuracy(m, d, t, n, count, 7):.3f}" for t in recall.TASKS),
+                flush=True,
+            )
 
     def go(self):
         a = self.a
@@ -289,9 +344,13 @@ def main():
     p.add_argument("--out", required=True)
     p.add_argument("--steps", type=int, default=4000)
     p.add_argument("--seconds", type=float, default=1e9)
-    p.add_argument("--decay", type=float, default=0.4, help="share of the steps in which the rate goes down")
+    p.add_argument(
+        "--decay", type=float, default=0.4, help="share of the steps in which the rate goes down"
+    )
     p.add_argument("--lr", type=float, default=2e-3)
-    p.add_argument("--muon", type=float, default=0.0, help="rate of Muon for matrices; 0: AdamW for all")
+    p.add_argument(
+        "--muon", type=float, default=0.0, help="rate of Muon for matrices; 0: AdamW for all"
+    )
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--shape", nargs="*", default=[], help="width=256 layers=3 ...")
