@@ -350,42 +350,25 @@ static int parse_web_search(const struct lr_in *in, const struct lr_json *v)
     return lr_extra_add(in->a, &in->r->extra, v);
 }
 
-static int parse_member(const struct lr_in *in, const struct lr_json *v)
-{
-    static const struct lr_plain plain[] = {
-        {"max_completion_tokens", LR_PLAIN_COUNT, LR_AT(max_tokens)},
-        {"reasoning_effort", LR_PLAIN_TEXT, LR_AT(effort)},
-        {"logprobs", LR_PLAIN_FLAG, LR_AT(logprobs)},
-        {"top_logprobs", LR_PLAIN_NUMBER, LR_AT(top_logprobs)},
-    };
-    static const struct {
-        const char *name;
-        int (*take)(const struct lr_in *, const struct lr_json *);
-    } rows[] = {
-        {"messages", parse_messages},
-        {"tools", parse_tools},
-        {"tool_choice", parse_tool_choice},
-        {"parallel_tool_calls", lr_take_parallel},
-        {"response_format", parse_format},
-        {"modalities", parse_modalities},
-        {"web_search_options", parse_web_search},
-    };
-    for (size_t i = 0; i < LR_COUNT(rows); i++)
-        if (lr_str_is(v->key, rows[i].name))
-            return rows[i].take(in, v);
-    bool taken;
-    LR_TRY(lr_take_plain(in, v, plain, LR_COUNT(plain), &taken));
-    if (!taken)
-        LR_TRY(lr_take_openai(in, v, &taken));
-    return taken ? 0 : lr_extra_add(in->a, &in->r->extra, v);
-}
-
 int lr_chat_parse(const struct lr_in *in)
 {
-    const struct lr_json *root = in->r->root;
-    for (const struct lr_json *m = root->child; m; m = m->next)
-        if (lr_given(m))
-            LR_TRY(parse_member(in, m));
+    static const struct lr_member own[] = {
+        {"messages", .take = parse_messages},
+        {"tools", .take = parse_tools},
+        {"tool_choice", .take = parse_tool_choice},
+        {"parallel_tool_calls", .take = lr_take_parallel},
+        {"response_format", .take = parse_format},
+        {"max_completion_tokens", LR_MEMBER_COUNT, LR_AT(max_tokens)},
+        {"reasoning_effort", LR_MEMBER_TEXT, LR_AT(effort)},
+        {"logprobs", LR_MEMBER_FLAG, LR_AT(logprobs)},
+        {"top_logprobs", LR_MEMBER_NUMBER, LR_AT(top_logprobs)},
+        {"modalities", .take = parse_modalities},
+        {"web_search_options", .take = parse_web_search},
+        {.name = NULL},
+    };
+    static const struct lr_member *const all[] = {own, lr_members_sampling, lr_members_quiet, NULL};
+    LR_TRY(lr_take_members(in, all));
     LR_TRY(lr_need_model(in));
-    return lr_given(lr_json_get(root, "messages")) ? 0 : lr_want(in->err, "messages", "an array");
+    bool asks = lr_given(lr_json_get(in->r->root, "messages"));
+    return asks ? 0 : lr_want(in->err, "messages", "an array");
 }

@@ -30,23 +30,15 @@ static int parse_prompt(const struct lr_in *in, const struct lr_json *v)
     return 0;
 }
 
-static int parse_member(const struct lr_in *in, const struct lr_json *v)
-{
-    struct lr_request *r = in->r;
-    if (lr_str_is(v->key, "prompt"))
-        return parse_prompt(in, v);
-    if (lr_str_is(v->key, "logprobs"))
-        return lr_take_type(in, r->root, NULL, "logprobs", LR_JSON_NUMBER, &r->logprobs);
-    bool taken;
-    LR_TRY(lr_take_openai(in, v, &taken));
-    return taken ? 0 : lr_extra_add(in->a, &r->extra, v);
-}
-
 static int parse(const struct lr_in *in)
 {
-    for (const struct lr_json *m = in->r->root->child; m; m = m->next)
-        if (lr_given(m))
-            LR_TRY(parse_member(in, m));
+    static const struct lr_member own[] = {
+        {"prompt", .take = parse_prompt},
+        {"logprobs", LR_MEMBER_NUMBER, LR_AT(logprobs)},
+        {.name = NULL},
+    };
+    static const struct lr_member *const all[] = {own, lr_members_sampling, lr_members_quiet, NULL};
+    LR_TRY(lr_take_members(in, all));
     return lr_need_model(in); /* an absent prompt is the begin-of-text token: no mistake */
 }
 

@@ -92,24 +92,30 @@ int lr_need_str(const struct lr_in *in, const struct lr_json *o, const struct lr
 /* A boolean whose node is kept. */
 int lr_take_flag(const struct lr_in *in, const struct lr_json *o, const struct lr_at *at,
                  const char *name, const struct lr_json **out);
-/* Top-level members that are one value and no more: a row says where it goes. */
-struct lr_plain {
+/* A top-level member: `take` reads it, or it is one value and `at` says where that goes. A table of
+ * them ends with a row without a name. */
+struct lr_member {
     const char *name;
-    enum lr_plain_kind {
-        LR_PLAIN_NUMBER, /* nodes: of this type */
-        LR_PLAIN_STRING,
-        LR_PLAIN_OBJECT,
-        LR_PLAIN_FLAG,  /* a boolean's node */
-        LR_PLAIN_BOOL,  /* bool */
-        LR_PLAIN_COUNT, /* uint64_t */
-        LR_PLAIN_TEXT   /* struct lr_str */
+    enum lr_member_kind {
+        LR_MEMBER_OWN,    /* take */
+        LR_MEMBER_NUMBER, /* nodes: of this type */
+        LR_MEMBER_STRING,
+        LR_MEMBER_OBJECT,
+        LR_MEMBER_FLAG,  /* a boolean's node */
+        LR_MEMBER_BOOL,  /* bool */
+        LR_MEMBER_COUNT, /* uint64_t */
+        LR_MEMBER_TEXT   /* struct lr_str */
     } kind;
     size_t at; /* LR_AT(member) of the request */
+    int (*take)(const struct lr_in *in, const struct lr_json *v);
 };
-#define LR_AT(member) offsetof(struct lr_request, member)
-/* Takes v if a row of the n has its name; *taken says whether. */
-int lr_take_plain(const struct lr_in *in, const struct lr_json *v, const struct lr_plain *rows,
-                  size_t n, bool *taken);
+#define LR_AT(member) .at = offsetof(struct lr_request, member)
+/* Takes every member that is not null, by the first row of the tables (a NULL-ended list) that has its
+ * name; the others are extras. */
+int lr_take_members(const struct lr_in *in, const struct lr_member *const *tables);
+/* For rows: a member that is read elsewhere; one that is kept as quiet. */
+int lr_take_nothing(const struct lr_in *in, const struct lr_json *v);
+int lr_take_quiet(const struct lr_in *in, const struct lr_json *v);
 /* v is an array of objects: `one` of each. */
 typedef int (*lr_take_fn)(const struct lr_in *in, const struct lr_json *v, const struct lr_at *at);
 int lr_take_list(const struct lr_in *in, const struct lr_json *v, const char *name, lr_take_fn one);
@@ -137,10 +143,8 @@ int lr_url_split(struct lr_str url, struct lr_part *p);
 
 /* ---- shared by OpenAI's dialects (openai.c) ---- */
 
-/* Reads a top-level member that Chat and Completions spell alike; *taken says whether it was one. */
-int lr_take_openai(const struct lr_in *in, const struct lr_json *v, bool *taken);
-/* The members that never change an answer. */
-int lr_take_quiet(const struct lr_in *in, const struct lr_json *v, bool *taken);
+/* What Chat and Completions spell alike; the members that never change an answer. */
+extern const struct lr_member lr_members_sampling[], lr_members_quiet[];
 /* tool_choice: a word, or {"type": "function", ...} with a name in the object `holder`; OTHER else. */
 int lr_take_tool_choice(const struct lr_in *in, const struct lr_json *v,
                         const struct lr_json *holder);

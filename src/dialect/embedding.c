@@ -51,29 +51,24 @@ static int parse_input(const struct lr_in *in, const struct lr_json *v)
     return 0;
 }
 
-static int parse_member(const struct lr_in *in, const struct lr_json *v)
+static int parse_user(const struct lr_in *in, const struct lr_json *v)
 {
-    static const struct lr_plain plain[] = {
-        {"model", LR_PLAIN_TEXT, LR_AT(model)},
-        {"dimensions", LR_PLAIN_NUMBER, LR_AT(dimensions)},
-        {"encoding_format", LR_PLAIN_STRING, LR_AT(encoding_format)},
-        {"user", LR_PLAIN_TEXT, LR_AT(user)},
-    };
-    struct lr_request *r = in->r;
-    bool taken;
-    if (lr_str_is(v->key, "input"))
-        return parse_input(in, v);
-    LR_TRY(lr_take_plain(in, v, plain, LR_COUNT(plain), &taken));
-    if (lr_str_is(v->key, "user"))
-        return lr_extra_add(in->a, &r->quiet, v);
-    return taken ? 0 : lr_extra_add(in->a, &r->extra, v);
+    LR_TRY(lr_take_str(in, in->r->root, NULL, "user", &in->r->user));
+    return lr_take_quiet(in, v);
 }
 
 static int parse(const struct lr_in *in)
 {
-    for (const struct lr_json *m = in->r->root->child; m; m = m->next)
-        if (lr_given(m))
-            LR_TRY(parse_member(in, m));
+    static const struct lr_member own[] = {
+        {"input", .take = parse_input},
+        {"model", LR_MEMBER_TEXT, LR_AT(model)},
+        {"dimensions", LR_MEMBER_NUMBER, LR_AT(dimensions)},
+        {"encoding_format", LR_MEMBER_STRING, LR_AT(encoding_format)},
+        {"user", .take = parse_user},
+        {.name = NULL},
+    };
+    static const struct lr_member *const all[] = {own, NULL};
+    LR_TRY(lr_take_members(in, all));
     LR_TRY(lr_need_model(in));
     return in->r->inputs ? 0
                          : lr_want(in->err, "input", "a string, token ids, or an array of them");

@@ -368,50 +368,35 @@ static int parse_container(const struct lr_in *in, const struct lr_json *v)
     return lr_extra_add(in->a, &in->r->extra, v);
 }
 
-static int parse_quiet(const struct lr_in *in, const struct lr_json *v)
-{
-    return lr_extra_add(in->a, &in->r->quiet, v);
-}
-
-static int parse_member(const struct lr_in *in, const struct lr_json *v)
-{
-    static const struct lr_plain plain[] = {
-        {"max_tokens", LR_PLAIN_COUNT, LR_AT(max_tokens)},
-        {"stream", LR_PLAIN_BOOL, LR_AT(stream)},
-        {"temperature", LR_PLAIN_NUMBER, LR_AT(temperature)},
-        {"top_p", LR_PLAIN_NUMBER, LR_AT(top_p)},
-        {"top_k", LR_PLAIN_NUMBER, LR_AT(top_k)},
-    };
-    static const struct {
-        const char *name;
-        int (*take)(const struct lr_in *, const struct lr_json *);
-    } rows[] = {
-        {"tools", parse_tools},          {"tool_choice", parse_tool_choice},
-        {"stop_sequences", parse_stops}, {"metadata", parse_metadata},
-        {"service_tier", parse_quiet},   {"output_config", parse_output_config},
-        {"output_format", parse_format}, {"mcp_servers", parse_mcp},
-        {"container", parse_container},
-    };
-    for (size_t i = 0; i < LR_COUNT(rows); i++)
-        if (lr_str_is(v->key, rows[i].name))
-            return rows[i].take(in, v);
-    bool taken;
-    LR_TRY(lr_take_plain(in, v, plain, LR_COUNT(plain), &taken));
-    return taken ? 0 : lr_extra_add(in->a, &in->r->extra, v);
-}
-
 static int parse(const struct lr_in *in)
 {
-    static const char *const first[] = {"model", "messages", "system", NULL};
+    static const struct lr_member own[] = {
+        {"model", .take = lr_take_nothing}, /* these three: below */
+        {"messages", .take = lr_take_nothing},
+        {"system", .take = lr_take_nothing},
+        {"max_tokens", LR_MEMBER_COUNT, LR_AT(max_tokens)},
+        {"stream", LR_MEMBER_BOOL, LR_AT(stream)},
+        {"tools", .take = parse_tools},
+        {"tool_choice", .take = parse_tool_choice},
+        {"temperature", LR_MEMBER_NUMBER, LR_AT(temperature)},
+        {"top_p", LR_MEMBER_NUMBER, LR_AT(top_p)},
+        {"top_k", LR_MEMBER_NUMBER, LR_AT(top_k)},
+        {"stop_sequences", .take = parse_stops},
+        {"metadata", .take = parse_metadata},
+        {"service_tier", .take = lr_take_quiet},
+        {"output_config", .take = parse_output_config},
+        {"output_format", .take = parse_format},
+        {"mcp_servers", .take = parse_mcp},
+        {"container", .take = parse_container},
+        {.name = NULL},
+    };
+    static const struct lr_member *const all[] = {own, NULL};
     const struct lr_json *root = in->r->root;
     LR_TRY(lr_need_str(in, root, NULL, "model", &in->r->model));
     LR_TRY(parse_messages(in));
     if (!lr_given(lr_json_get(root, "max_tokens")))
         return lr_want(in->err, "max_tokens", "a whole number");
-    for (const struct lr_json *m = root->child; m; m = m->next)
-        if (lr_given(m) && !lr_listed(m->key, first))
-            LR_TRY(parse_member(in, m));
-    return 0;
+    return lr_take_members(in, all);
 }
 
 /* ---- errors ---------------------------------------------------------------------------------- */

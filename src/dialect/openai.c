@@ -28,25 +28,32 @@ static int take_stop(const struct lr_in *in, const struct lr_json *v)
     return 0;
 }
 
-int lr_take_quiet(const struct lr_in *in, const struct lr_json *v, bool *taken)
+static int take_user(const struct lr_in *in, const struct lr_json *v)
 {
-    static const char *const names[] = {
-        "user",  "safety_identifier",      "prompt_cache_key", "metadata",
-        "store", "prompt_cache_retention", "service_tier",     NULL};
-    struct lr_request *r = in->r;
-    *taken = lr_listed(v->key, names);
-    if (!*taken)
-        return 0;
-    if (lr_str_is(v->key, "user"))
-        LR_TRY(lr_take_str(in, r->root, NULL, "user", &r->user));
-    if (lr_str_is(v->key, "safety_identifier")) {
-        struct lr_str id = {0};
-        LR_TRY(lr_take_str(in, r->root, NULL, "safety_identifier", &id));
-        if (!r->user.n)
-            r->user = id;
-    }
-    return lr_extra_add(in->a, &r->quiet, v);
+    LR_TRY(lr_take_str(in, in->r->root, NULL, "user", &in->r->user));
+    return lr_take_quiet(in, v);
 }
+
+/* The newer name of `user`; where both are, `user` counts. */
+static int take_safety(const struct lr_in *in, const struct lr_json *v)
+{
+    struct lr_str id = {0};
+    LR_TRY(lr_take_str(in, in->r->root, NULL, "safety_identifier", &id));
+    if (!in->r->user.n)
+        in->r->user = id;
+    return lr_take_quiet(in, v);
+}
+
+const struct lr_member lr_members_quiet[] = {
+    {"user", .take = take_user},
+    {"safety_identifier", .take = take_safety},
+    {"prompt_cache_key", .take = lr_take_quiet},
+    {"metadata", .take = lr_take_quiet},
+    {"store", .take = lr_take_quiet},
+    {"prompt_cache_retention", .take = lr_take_quiet},
+    {"service_tier", .take = lr_take_quiet},
+    {.name = NULL},
+};
 
 static int take_stream_options(const struct lr_in *in, const struct lr_json *v)
 {
@@ -54,7 +61,7 @@ static int take_stream_options(const struct lr_in *in, const struct lr_json *v)
     const struct lr_json *o = NULL;
     LR_TRY(lr_take_type(in, in->r->root, NULL, "stream_options", LR_JSON_OBJECT, &o));
     LR_TRY(lr_take_bool(in, o, &at, "include_usage", &in->r->include_usage));
-    return lr_extra_add(in->a, &in->r->quiet, v);
+    return lr_take_quiet(in, v);
 }
 
 static int take_n(const struct lr_in *in, const struct lr_json *v)
@@ -67,32 +74,30 @@ static int take_n(const struct lr_in *in, const struct lr_json *v)
     return 0;
 }
 
-int lr_take_openai(const struct lr_in *in, const struct lr_json *v, bool *taken)
+/* The older name of Chat's limit: counts where it came first, or alone. */
+static int take_max_tokens(const struct lr_in *in, const struct lr_json *v)
 {
-    static const struct lr_plain plain[] = {
-        {"model", LR_PLAIN_TEXT, LR_AT(model)},
-        {"stream", LR_PLAIN_BOOL, LR_AT(stream)},
-        {"temperature", LR_PLAIN_NUMBER, LR_AT(temperature)},
-        {"top_p", LR_PLAIN_NUMBER, LR_AT(top_p)},
-        {"top_k", LR_PLAIN_NUMBER, LR_AT(top_k)},
-        {"presence_penalty", LR_PLAIN_NUMBER, LR_AT(presence_penalty)},
-        {"frequency_penalty", LR_PLAIN_NUMBER, LR_AT(frequency_penalty)},
-        {"seed", LR_PLAIN_NUMBER, LR_AT(seed)},
-        {"logit_bias", LR_PLAIN_OBJECT, LR_AT(logit_bias)},
-    };
+    (void)v;
     struct lr_request *r = in->r;
-    *taken = true;
-    if (lr_str_is(v->key, "stop"))
-        return take_stop(in, v);
-    if (lr_str_is(v->key, "n"))
-        return take_n(in, v);
-    if (lr_str_is(v->key, "max_tokens")) /* Chat's newer name counts, if it came first */
-        return r->max_tokens ? 0 : lr_take_u64(in, r->root, NULL, "max_tokens", &r->max_tokens);
-    if (lr_str_is(v->key, "stream_options"))
-        return take_stream_options(in, v);
-    LR_TRY(lr_take_plain(in, v, plain, LR_COUNT(plain), taken));
-    return *taken ? 0 : lr_take_quiet(in, v, taken);
+    return r->max_tokens ? 0 : lr_take_u64(in, r->root, NULL, "max_tokens", &r->max_tokens);
 }
+
+const struct lr_member lr_members_sampling[] = {
+    {"model", LR_MEMBER_TEXT, LR_AT(model)},
+    {"stop", .take = take_stop},
+    {"n", .take = take_n},
+    {"max_tokens", .take = take_max_tokens},
+    {"stream", LR_MEMBER_BOOL, LR_AT(stream)},
+    {"stream_options", .take = take_stream_options},
+    {"temperature", LR_MEMBER_NUMBER, LR_AT(temperature)},
+    {"top_p", LR_MEMBER_NUMBER, LR_AT(top_p)},
+    {"top_k", LR_MEMBER_NUMBER, LR_AT(top_k)},
+    {"presence_penalty", LR_MEMBER_NUMBER, LR_AT(presence_penalty)},
+    {"frequency_penalty", LR_MEMBER_NUMBER, LR_AT(frequency_penalty)},
+    {"seed", LR_MEMBER_NUMBER, LR_AT(seed)},
+    {"logit_bias", LR_MEMBER_OBJECT, LR_AT(logit_bias)},
+    {.name = NULL},
+};
 
 /* ---- tools and formats ---------------------------------------------------------------------- */
 

@@ -111,39 +111,59 @@ int lr_take_u64(const struct lr_in *in, const struct lr_json *o, const struct lr
     return 0;
 }
 
-static int take_row(const struct lr_in *in, const struct lr_plain *row)
+static int take_row(const struct lr_in *in, const struct lr_json *v, const struct lr_member *row)
 {
     const struct lr_json *root = in->r->root;
     void *to = (char *)in->r + row->at;
     switch (row->kind) {
-    case LR_PLAIN_NUMBER:
+    case LR_MEMBER_OWN:
+        return row->take(in, v);
+    case LR_MEMBER_NUMBER:
         return lr_take_type(in, root, NULL, row->name, LR_JSON_NUMBER, to);
-    case LR_PLAIN_STRING:
+    case LR_MEMBER_STRING:
         return lr_take_type(in, root, NULL, row->name, LR_JSON_STRING, to);
-    case LR_PLAIN_OBJECT:
+    case LR_MEMBER_OBJECT:
         return lr_take_type(in, root, NULL, row->name, LR_JSON_OBJECT, to);
-    case LR_PLAIN_FLAG:
+    case LR_MEMBER_FLAG:
         return lr_take_flag(in, root, NULL, row->name, to);
-    case LR_PLAIN_BOOL:
+    case LR_MEMBER_BOOL:
         return lr_take_bool(in, root, NULL, row->name, to);
-    case LR_PLAIN_COUNT:
+    case LR_MEMBER_COUNT:
         return lr_take_u64(in, root, NULL, row->name, to);
-    case LR_PLAIN_TEXT:
+    case LR_MEMBER_TEXT:
         return lr_take_str(in, root, NULL, row->name, to);
     }
     return 0;
 }
 
-int lr_take_plain(const struct lr_in *in, const struct lr_json *v, const struct lr_plain *rows,
-                  size_t n, bool *taken)
+static int take_member(const struct lr_in *in, const struct lr_json *v,
+                       const struct lr_member *const *tables)
 {
-    *taken = false;
-    for (size_t i = 0; i < n; i++) {
-        *taken = lr_str_is(v->key, rows[i].name);
-        if (*taken)
-            return take_row(in, &rows[i]);
-    }
+    for (; *tables; tables++)
+        for (const struct lr_member *row = *tables; row->name; row++)
+            if (lr_str_is(v->key, row->name))
+                return take_row(in, v, row);
+    return lr_extra_add(in->a, &in->r->extra, v);
+}
+
+int lr_take_members(const struct lr_in *in, const struct lr_member *const *tables)
+{
+    for (const struct lr_json *v = in->r->root->child; v; v = v->next)
+        if (lr_given(v))
+            LR_TRY(take_member(in, v, tables));
     return 0;
+}
+
+int lr_take_nothing(const struct lr_in *in, const struct lr_json *v)
+{
+    (void)in;
+    (void)v;
+    return 0;
+}
+
+int lr_take_quiet(const struct lr_in *in, const struct lr_json *v)
+{
+    return lr_extra_add(in->a, &in->r->quiet, v);
 }
 
 int lr_take_extras(const struct lr_in *in, const struct lr_json *o, const char *const *known,

@@ -359,11 +359,6 @@ static int parse_reasoning_config(const struct lr_in *in, const struct lr_json *
     return lr_take_extras(in, v, known, &in->r->extra);
 }
 
-static int parse_quiet(const struct lr_in *in, const struct lr_json *v)
-{
-    return lr_extra_add(in->a, &in->r->quiet, v);
-}
-
 /* Members that make the body less than the whole question. */
 static int parse_state(const struct lr_in *in, const struct lr_json *v)
 {
@@ -379,51 +374,33 @@ static int parse_state(const struct lr_in *in, const struct lr_json *v)
     return lr_extra_add(in->a, &in->r->extra, v);
 }
 
-static int parse_nothing(const struct lr_in *in, const struct lr_json *v)
-{
-    (void)in; /* read apart, in parse() */
-    (void)v;
-    return 0;
-}
-
-static int parse_member(const struct lr_in *in, const struct lr_json *v)
-{
-    static const struct lr_plain plain[] = {
-        {"max_output_tokens", LR_PLAIN_COUNT, LR_AT(max_tokens)},
-        {"temperature", LR_PLAIN_NUMBER, LR_AT(temperature)},
-        {"top_p", LR_PLAIN_NUMBER, LR_AT(top_p)},
-        {"top_logprobs", LR_PLAIN_NUMBER, LR_AT(top_logprobs)},
-        {"stream", LR_PLAIN_BOOL, LR_AT(stream)},
-    };
-    static const struct {
-        const char *name;
-        int (*take)(const struct lr_in *, const struct lr_json *);
-    } rows[] = {
-        {"model", parse_nothing},        {"input", parse_nothing},
-        {"instructions", parse_nothing}, {"tools", parse_tools},
-        {"tool_choice", parse_choice},   {"parallel_tool_calls", lr_take_parallel},
-        {"text", parse_text_config},     {"reasoning", parse_reasoning_config},
-        {"stream_options", parse_quiet}, {"previous_response_id", parse_state},
-        {"conversation", parse_state},   {"background", parse_state},
-        {"prompt", parse_state},
-    };
-    for (size_t i = 0; i < LR_COUNT(rows); i++)
-        if (lr_str_is(v->key, rows[i].name))
-            return rows[i].take(in, v);
-    bool taken;
-    LR_TRY(lr_take_plain(in, v, plain, LR_COUNT(plain), &taken));
-    if (!taken)
-        LR_TRY(lr_take_quiet(in, v, &taken));
-    return taken ? 0 : lr_extra_add(in->a, &in->r->extra, v);
-}
-
 static int parse(const struct lr_in *in)
 {
+    static const struct lr_member own[] = {
+        {"model", .take = lr_take_nothing}, /* these three: below */
+        {"input", .take = lr_take_nothing},
+        {"instructions", .take = lr_take_nothing},
+        {"tools", .take = parse_tools},
+        {"tool_choice", .take = parse_choice},
+        {"parallel_tool_calls", .take = lr_take_parallel},
+        {"text", .take = parse_text_config},
+        {"reasoning", .take = parse_reasoning_config},
+        {"max_output_tokens", LR_MEMBER_COUNT, LR_AT(max_tokens)},
+        {"temperature", LR_MEMBER_NUMBER, LR_AT(temperature)},
+        {"top_p", LR_MEMBER_NUMBER, LR_AT(top_p)},
+        {"top_logprobs", LR_MEMBER_NUMBER, LR_AT(top_logprobs)},
+        {"stream", LR_MEMBER_BOOL, LR_AT(stream)},
+        {"stream_options", .take = lr_take_quiet},
+        {"previous_response_id", .take = parse_state},
+        {"conversation", .take = parse_state},
+        {"background", .take = parse_state},
+        {"prompt", .take = parse_state},
+        {.name = NULL},
+    };
+    static const struct lr_member *const all[] = {own, lr_members_quiet, NULL};
     struct lr_request *r = in->r;
     LR_TRY(lr_take_str(in, r->root, NULL, "model", &r->model));
-    for (const struct lr_json *m = r->root->child; m; m = m->next)
-        if (lr_given(m))
-            LR_TRY(parse_member(in, m));
+    LR_TRY(lr_take_members(in, all));
     /* A stored prompt may bring its own model. */
     if (!r->model.n && !r->bypass)
         return lr_need_model(in);
