@@ -220,9 +220,7 @@ static int write_tools(struct to *t)
 static void write_tool_choice(struct to *t)
 {
     const struct lr_request *r = t->r;
-    const char *word = lr_tool_choice_word(r->tool_choice);
-    if (word)
-        lr_put_str(&t->w, "tool_choice", lr_strz(word));
+    lr_put_choice_word(&t->w, r->tool_choice);
     if (r->tool_choice == LR_TOOL_CHOICE_NAMED) {
         lr_jw_key(&t->w, "tool_choice");
         lr_put_type(&t->w, "function");

@@ -153,8 +153,8 @@ int lr_take_parallel(const struct lr_in *in, const struct lr_json *v);
 int lr_take_function(const struct lr_in *in, const struct lr_json *f, const struct lr_at *at,
                      struct lr_tool *t);
 int lr_need_model(const struct lr_in *in);
-/* The word of a tool_choice; NULL where it is none. */
-const char *lr_tool_choice_word(enum lr_tool_choice c);
+/* tool_choice, where it is a word. */
+void lr_put_choice_word(struct lr_jw *w, enum lr_tool_choice c);
 /* "type" of a format that is not OTHER, and the members of a json_schema. */
 const char *lr_format_word(enum lr_format f);
 void lr_put_schema(struct lr_jw *w, const struct lr_request *r);

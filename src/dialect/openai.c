@@ -105,9 +105,10 @@ static const char *const choices[] = {[LR_TOOL_CHOICE_AUTO] = "auto",
                                       [LR_TOOL_CHOICE_NONE] = "none",
                                       [LR_TOOL_CHOICE_REQUIRED] = "required"};
 
-const char *lr_tool_choice_word(enum lr_tool_choice c)
+void lr_put_choice_word(struct lr_jw *w, enum lr_tool_choice c)
 {
-    return (unsigned)c < LR_COUNT(choices) ? choices[c] : NULL;
+    if ((unsigned)c < LR_COUNT(choices) && choices[c])
+        lr_put_str(w, "tool_choice", lr_strz(choices[c]));
 }
 
 int lr_take_tool_choice(const struct lr_in *in, const struct lr_json *v,
