@@ -18,6 +18,8 @@ const struct lr_command lr_commands[] = {
     {"trace", "export [--out F]", "recent requests as JSONL, without text", lr_cmd_trace, LR_TAKES_OPTIONS},
     {"doctor", "[--print-config]", "check configuration, upstreams and the data directory",
      lr_cmd_doctor, LR_TAKES_OPTIONS},
+    {"eval", "kv --model F [options]", "what KV policies save and cost on a model", lr_cmd_eval,
+     LR_TAKES_FLAGS},
     {"bench", "engine --model F [options]", "how fast a model runs here", lr_cmd_bench,
      LR_TAKES_FLAGS},
     {"model", "random --like SHAPE --out F", "write a model of a real shape with random weights",

@@ -136,4 +136,35 @@ double lr_eval_score(enum lr_eval_task task, const struct lr_eval_sample *s,
  * answer has, or `over` says that nothing more counts. */
 uint32_t lr_eval_words_done(struct lr_str reply, bool *over);
 
+/* ---- larder eval kv ---- */
+
+enum lr_eval_mode {
+    LR_EVAL_AGNOSTIC, /* the policy decides behind the context; questions come later */
+    LR_EVAL_AWARE,    /* it has seen the (first) question */
+    LR_EVAL_MODES
+};
+
+struct lr_eval_kv {
+    const char *model;    /* a GGUF file */
+    const char *policies; /* "full,snapkv:window=16,h2o+q8": stacks; NULL: the usual ones */
+    const char *budgets;  /* "50%,128,8M"; NULL: 50, 25, 12.5 and 6.25 % */
+    const char *tasks;    /* "single,copy,perplexity,system", or a path that ends in .jsonl; NULL: all */
+    const char *modes;    /* "agnostic,aware"; NULL: both */
+    const char *text;     /* a file, for needle and perplexity; NULL: the one in the program */
+    const char *out;      /* a directory: results.jsonl, report.txt, report.html */
+    uint32_t context;     /* tokens of a sample; 0: 1024, or what the model has */
+    uint32_t samples;     /* 0: 24 */
+    uint64_t seed;
+    unsigned threads;     /* 0: 1 */
+    bool hold;            /* budgets hold while questions are read and answered; else the context is
+                             compressed once and nothing is evicted afterwards */
+    /* Progress, a line at a time; NULL: none. Results do not depend on it. */
+    void (*tell)(void *ctx, const char *line);
+    void *ctx;
+};
+/* Runs what results.jsonl does not have yet, and writes the reports. report (may be NULL) gets the text
+ * table. *failed: controls that did not come out as they must. LR_EINVAL, LR_ENOENT: what was asked for
+ * cannot be, before any work; LR_EEXIST: the directory has results of another model or text. */
+int lr_eval_kv(const struct lr_eval_kv *k, struct lr_buf *report, unsigned *failed, struct lr_err *err);
+
 #endif

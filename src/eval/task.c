@@ -50,6 +50,13 @@ struct maker {
     size_t bos; /* tokens before the text: 0 or 1 */
 };
 
+/* A generator of (seed, task, N, i) alone. */
+static uint64_t seed_of(const struct lr_eval_spec *s, uint64_t i)
+{
+    uint64_t all[4] = {(uint64_t)s->task, s->tokens, i, s->seed};
+    return lr_hash64(lr_str(all, sizeof all), 0);
+}
+
 static int over_memory(struct maker *m)
 {
     return lr_err_set(m->err, LR_ENOMEM, "sample", "out of memory");
@@ -413,6 +420,31 @@ static int write_needle(struct maker *m)
     return 0;
 }
 
+int lr_eval_stretch(const struct lr_eval_spec *spec, const struct lr_eval_coder *c, uint64_t i,
+                    struct lr_arena *a, const uint32_t **id, struct lr_err *err)
+{
+    struct maker m = {.spec = spec, .coder = c, .a = a, .err = err};
+    struct lr_str text;
+    uint32_t *to = lr_arena_array(a, uint32_t, spec->tokens), bos = lr_nn_tok_roles(c->tok)->bos;
+    if (spec->text.n < 64 || !to)
+        return lr_err_set(err, to ? LR_EINVAL : LR_ENOMEM, "text", "less than 64 bytes, or no memory");
+    lr_rng_seed(&m.rng, seed_of(spec, i));
+    LR_TRY(wrap(&m, sentence_start(spec->text, lr_rng_below(&m.rng, spec->text.n)),
+                (size_t)spec->tokens * 16, &text));
+    lr_nn_ids_init(&m.ids, text.n + 16);
+    m.bos = lr_nn_tok_adds_bos(c->tok) && bos != LR_NN_NO_TOKEN;
+    int rc = lr_eval_encode(c, text, &m.ids, NULL, err);
+    if (!rc && m.bos + m.ids.n < spec->tokens)
+        rc = lr_err_set(err, LR_EUNSUPPORTED, "text", "its tokens have more than 16 bytes each");
+    if (!rc) {
+        to[0] = bos;
+        memcpy(to + m.bos, m.ids.id, (spec->tokens - m.bos) * sizeof *to);
+        *id = to;
+    }
+    lr_nn_ids_free(&m.ids);
+    return rc;
+}
+
 int lr_eval_flatten(struct lr_str text, struct lr_buf *out)
 {
     bool due = false;
@@ -543,13 +575,6 @@ static int make(struct maker *m, struct lr_eval_sample *out)
         LR_TRY(write_fitting(m));
     }
     return finish(m, out);
-}
-
-/* A generator of (seed, task, N, i) alone. */
-static uint64_t seed_of(const struct lr_eval_spec *s, uint64_t i)
-{
-    uint64_t all[4] = {(uint64_t)s->task, s->tokens, i, s->seed};
-    return lr_hash64(lr_str(all, sizeof all), 0);
 }
 
 int lr_eval_sample(const struct lr_eval_spec *spec, const struct lr_eval_coder *c, uint64_t i,
