@@ -338,6 +338,7 @@ int lr_engine_seq_protect(struct lr_engine_seq *s, uint32_t from, uint32_t to);
 struct lr_engine_policy_info {
     uint32_t rows_budget;   /* a table's, on average; LR_POLICY_NO_LIMIT: none (yet) */
     uint64_t rows_evicted;  /* since open, in all tables */
+    uint64_t rows_read, rows_there; /* by tokens whose policy chose what they read; of so many */
     uint64_t tap_bytes;     /* written for its taps: what it asked for, whoever else did */
     uint64_t tap_ns;        /* computing all taps of the sequence; shared by its watchers */
     uint64_t ns;            /* in the policy's own hooks */
@@ -615,6 +616,9 @@ struct lr_engine_sched_opts {
     uint32_t parallel; /* replies at once; 0: 8 */
     uint32_t queue;    /* jobs that wait; 0: 64 */
     bool forget;       /* keep no rows of finished conversations */
+    /* Of every conversation; its seed is the reply's. Under a policy that evicts or chooses rows no
+     * conversation begins from another's rows, and all its room is promised before it begins. */
+    struct lr_engine_policy policy;
 };
 
 /* Starts the thread. LR_EOVER when `context` does not fit the arena. */

@@ -19,6 +19,10 @@
  * never put aside for a younger one, so somebody always gets on; alone it cannot fail for room, since
  * the context fits the arena. Swapping rows to memory instead was dropped: rows are in memory already.
  *
+ * Under a policy that evicts rows a reply put aside is fed again as it was made, prompt by tiles and
+ * reply token by token, so that the policy sees the same; and since its rows are bounded, all its room is
+ * promised at once.
+ *
  * A reader that is slow pauses its own job: the rows stay, the others go on. Cancelling takes effect
  * between steps. A step that fails for memory has changed nothing: the youngest is put aside and the
  * others try again; the last one left ends with the error.
@@ -383,7 +387,7 @@ static bool admit_choice(struct lr_engine_sched *s, struct choice *c)
     if (!has_place(s, c))
         return false;
     uint32_t all = c->n_prompt + c->max_reply, some = choice_tokens(c) + LEASE;
-    uint32_t tokens = MIN_OF(all, some);
+    uint32_t tokens = s->evicts ? all : MIN_OF(all, some);
     int rc = lr_engine_keep_admit(s, c, tokens);
     if (rc == LR_EOVER && s->oldest)
         return false;
@@ -457,8 +461,12 @@ static uint32_t unfed(const struct choice *c)
 static uint32_t add_work(struct lr_engine_sched *s, struct choice *c, uint32_t n)
 {
     const struct lr_engine_shape *h = &s->e->m->shape;
+    uint32_t at = lr_engine_seq_len(c->seq);
     bool made = !is_text(c) && c->n_reply && unfed(c) == 1;
     struct lr_engine_work w = {.seq = c->seq, .tokens = tokens_of(c, &n), .n = n};
+    w.phase = at + n < c->n_prompt ? LR_POLICY_CHUNK
+              : at < c->n_prompt   ? LR_POLICY_PROMPT_END
+                                   : LR_POLICY_TOKEN;
     w.n_logits = !is_text(c) && n == unfed(c);
     if (w.n_logits)
         w.logits = s->logits + (size_t)s->n_logits++ * h->n_vocab;
@@ -476,7 +484,7 @@ static uint32_t add_work(struct lr_engine_sched *s, struct choice *c, uint32_t n
 static bool grow(struct lr_engine_sched *s, struct choice *c)
 {
     uint32_t all = c->n_prompt + c->max_reply, some = choice_tokens(c) + LEASE;
-    if (lr_engine_seq_len(c->seq) < c->granted)
+    if (s->evicts || lr_engine_seq_len(c->seq) < c->granted)
         return true;
     uint32_t want = MIN_OF(all, some);
     int rc;
@@ -529,6 +537,15 @@ static struct choice *next_prompt(const struct lr_engine_sched *s)
     return best;
 }
 
+/* Tokens of a prompt (or of a reply that is fed again) for a step with so much room; 0: not in this one. */
+static uint32_t piece(const struct lr_engine_sched *s, const struct choice *c, uint32_t room)
+{
+    uint32_t at = lr_engine_seq_len(c->seq), n = MIN_OF(unfed(c), LR_ENGINE_TILE);
+    if (at < c->n_prompt)
+        return lr_engine_seq_tile(c->seq, c->n_prompt - at, room);
+    return s->evicts ? 1 : MIN_OF(n, room);
+}
+
 static void plan(struct lr_engine_sched *s)
 {
     struct choice *c;
@@ -539,14 +556,17 @@ static void plan(struct lr_engine_sched *s)
     uint32_t room = s->n_work ? LR_ENGINE_TILE : LR_ENGINE_BATCH;
     room = MIN_OF(room, LR_ENGINE_BATCH - (uint32_t)s->n_work);
     while (room && s->n_work < LR_ENGINE_SEQS && (c = next_prompt(s))) {
-        uint32_t n = MIN_OF(unfed(c), LR_ENGINE_TILE);
+        uint32_t n = piece(s, c, room);
+        c->planned = n == 0; /* a policy wants more room at once: whoever is first has it */
+        if (!n)
+            continue;
         if (is_text(c) && !s->hidden)
             s->hidden = lr_calloc(LR_ENGINE_BATCH, s->e->m->shape.n_embd * sizeof *s->hidden);
         if (is_text(c) && !s->hidden) {
             over(c->job, LR_ENOMEM, "embedding", NULL);
             continue;
         }
-        room -= add_work(s, c, MIN_OF(n, room));
+        room -= add_work(s, c, n);
     }
 }
 
@@ -579,6 +599,11 @@ static void settle_work(struct lr_engine_sched *s, size_t i)
     int rc = 0;
     if (j->over)
         return;
+    rc = lr_engine_seq_status(c->seq, &j->err);
+    if (rc) {
+        over(j, rc, "policy", NULL); /* err has its sentence */
+        return;
+    }
     if (w->hidden) {
         s->done.prompt_tokens += w->n;
         rc = add_hidden(s, c, w);
@@ -714,6 +739,16 @@ static void *sched_main(void *arg)
 
 /* ---- life ---- */
 
+/* Does the policy go with this model? An empty conversation tells. */
+static int try_policy(struct lr_engine_sched *s, struct lr_err *err)
+{
+    struct lr_engine_seq *seq;
+    const struct lr_engine_seq_opts o = {.policy = s->o.policy};
+    LR_TRY(lr_engine_seq_open(&seq, s->e, &o, err));
+    lr_engine_seq_close(seq);
+    return 0;
+}
+
 static int fill_defaults(struct lr_engine_sched *s, const struct lr_engine_sched_opts *o,
                          struct lr_err *err)
 {
@@ -723,6 +758,12 @@ static int fill_defaults(struct lr_engine_sched *s, const struct lr_engine_sched
     LR_TRY(lr_engine_plan(m, &eo, &p, err));
     uint64_t fits = p.tokens;
     s->o = *o;
+    if (o->policy.stack) {
+        lr_policy_stack_copy(&s->stack, o->policy.stack);
+        s->o.policy.stack = &s->stack;
+        s->evicts = lr_policy_stack_evicts(&s->stack) || s->stack.budget || s->stack.select;
+        LR_TRY(try_policy(s, err));
+    }
     s->o.parallel = o->parallel ? MIN_OF(o->parallel, LR_ENGINE_PARALLEL_MAX) : 8;
     s->o.queue = o->queue ? MIN_OF(o->queue, LR_ENGINE_QUEUE_MAX) : 64;
     if (!s->o.context)

@@ -109,6 +109,8 @@ struct lr_engine_sched {
     struct lr_engine *e;
     const struct lr_kern *k;
     struct lr_engine_sched_opts o; /* with defaults filled in */
+    struct lr_policy_stack stack; /* o.policy's, if it has one */
+    bool evicts;                  /* rows of a sequence are not those of its tokens alone */
     struct lr_engine_stops stops;
     pthread_t thread;
 

@@ -8,7 +8,8 @@
  *
  * A fork shares pages (rows.c), and rows are the same bits whoever computed them, so a reply does not
  * show where its beginning came from. At least one token is always fed, for its logits. Only within a
- * tenant: how long a prompt takes must not tell one what another has asked.
+ * tenant: how long a prompt takes must not tell one what another has asked. And only where every row is
+ * kept: what a policy leaves of one conversation is not what it would have left of another.
  *
  * The kept ones are given up, least recently used first, whenever somebody needs the room; besides there
  * are at most KEPT_MAX. One that is the beginning of another is not kept beside it. The search compares
@@ -49,7 +50,7 @@ static struct beginning find(struct lr_engine_sched *s, const struct choice *c)
 {
     struct beginning best = {0};
     uint32_t most = choice_tokens(c) - 1; /* one is fed */
-    if (c->job->ask.kind == LR_KIND_EMBEDDING || !most)
+    if (c->job->ask.kind == LR_KIND_EMBEDDING || !most || s->evicts)
         return best; /* vectors need the hidden state of every token */
     for (uint32_t i = 0; i < s->n_kept; i++)
         if (s->kept[i].tenant == c->job->ask.tenant)
@@ -101,7 +102,11 @@ static int fork_from(struct lr_engine_sched *s, struct choice *c, const struct b
 
 int lr_engine_keep_admit(struct lr_engine_sched *s, struct choice *c, uint32_t tokens)
 {
-    struct lr_engine_seq_opts o = {.tokens_max = tokens};
+    struct lr_engine_seq_opts o = {
+        .tokens_max = tokens, .tokens_prompt = c->n_prompt, .policy = s->o.policy};
+    o.policy.seed = c->job->ask.sampling.seed;
+    if (c->job->ask.kind == LR_KIND_EMBEDDING)
+        o.policy = (struct lr_engine_policy){0}; /* every row counts */
     for (;;) {
         struct beginning b = find(s, c);
         int rc = b.seq ? fork_from(s, c, &b, tokens) : LR_EOVER;
@@ -153,7 +158,8 @@ void lr_engine_keep_add(struct lr_engine_sched *s, struct choice *c)
     uint32_t n = seq ? lr_engine_seq_len(seq) : 0;
     uint32_t *ids = NULL;
     c->seq = NULL;
-    if (n >= REUSE_MIN && !s->o.forget && c->job->ask.kind != LR_KIND_EMBEDDING && !known(s, c, n))
+    if (n >= REUSE_MIN && !s->o.forget && !s->evicts &&
+        c->job->ask.kind != LR_KIND_EMBEDDING && !known(s, c, n))
         ids = ids_of(c, n);
     if (!ids) {
         lr_engine_seq_close(seq);

@@ -11,7 +11,8 @@
  * what `parallel` replies and as many conversations kept could fill, 1 GiB at most.
  *
  * engine.kv-budget caps a conversation. Under `full` every row stays, so the cap is one on tokens, and a
- * longer prompt is refused before any work. Under a policy that evicts it is the policy's budget.
+ * longer prompt is refused before any work. Under a policy that evicts it is the policy's budget, and
+ * holds inside prompts too where the policy can do without the whole prompt.
  *
  * Keys of answers made here hold a print of the file and of the policy: another file under the old name
  * is another model, and must not be answered for by what the first has said. The print is of the
@@ -123,7 +124,9 @@ static int plan(struct lr_local *l, const struct lr_config *c, uint64_t left,
     struct lr_err why = {0};
     *o = (struct lr_engine_opts){.threads = c->engine_threads ? (unsigned)c->engine_threads : cores(),
                                  .kv_max = c->engine_kv_memory,
-                                 .codec = lr_engine_codec_find(lr_strz(c->engine_kv_codec))};
+                                 .codec = l->codec.name
+                                              ? &l->codec
+                                              : lr_engine_codec_find(lr_strz(c->engine_kv_codec))};
     if (left != UINT64_MAX)
         o->bytes_max = left > beside ? left - beside : 1;
     int rc = lr_engine_plan(l->model, o, &l->plan, &why);
@@ -139,12 +142,36 @@ static int plan(struct lr_local *l, const struct lr_config *c, uint64_t left,
 
 /* ---- policy ---- */
 
+/* The stack's codec becomes the engine's, for plans as for rows. */
+static int take_codec(struct lr_local *l, struct lr_err *err)
+{
+    const struct lr_policy_codec *c = l->stack.codec;
+    uint32_t d = lr_engine_model_shape(l->model)->d_head;
+    if (!c)
+        return 0;
+    l->stack.codec = NULL;
+    l->codec = (struct lr_engine_codec){.name = c->name,
+                                        .k = (enum lr_kern_type)lr_kern_type_find(lr_strz(c->k)),
+                                        .v = (enum lr_kern_type)lr_kern_type_find(lr_strz(c->v)),
+                                        .enc_k = c->enc_k,
+                                        .enc_v = c->enc_v,
+                                        .qx = c->qx,
+                                        .ox = c->ox,
+                                        .dec_k = c->dec_k,
+                                        .dec_v = c->dec_v};
+    if (!lr_kern_row_bytes(l->codec.k, d) || !lr_kern_row_bytes(l->codec.v, d))
+        return lr_err_set(err, LR_EUNSUPPORTED, "engine.kv-codec",
+                          "the codec %s cannot hold rows of %u elements, as '%s' has them", c->name, d,
+                          l->name);
+    return 0;
+}
+
 /* The stack, with engine.kv-codec in it where that is one of policy/'s. */
 static int read_policy(struct lr_local *l, const struct lr_config *c, struct lr_err *err)
 {
     char text[LR_POLICY_TEXT];
     struct lr_err why = {0};
-    bool plain = lr_engine_codec_find(lr_strz(c->engine_kv_codec)) != NULL;
+    bool plain = lr_engine_codec_find(lr_strz(c->engine_kv_codec)) != NULL; /* in the engine's own list */
     int n = snprintf(text, sizeof text, "%s%s%s", c->engine_kv_policy, plain ? "" : "+",
                      plain ? "" : c->engine_kv_codec);
     if (n < 0 || (size_t)n >= sizeof text)
@@ -155,15 +182,27 @@ static int read_policy(struct lr_local *l, const struct lr_config *c, struct lr_
     rc = lr_policy_budget_parse(lr_strz(c->engine_kv_budget), &l->budget, &why);
     if (rc)
         return lr_err_set(err, rc, "engine.kv-budget", "%s", why.msg);
+    LR_TRY(take_codec(l, err));
     bool evicts = lr_policy_stack_evicts(&l->stack), any = l->budget.kind != LR_POLICY_BUDGET_NONE;
     if (evicts && !any)
         return lr_err_set(err, LR_EINVAL, "engine.kv-budget", "the policy '%s' needs a budget",
                           l->stack.text);
+    l->capped = evicts;
+    for (uint32_t i = 0; i < l->stack.n_part; i++)
+        l->capped &= (l->stack.part[i].policy->flags & LR_POLICY_CAPPED) != 0;
     if (!evicts && any && l->budget.kind != LR_POLICY_BUDGET_BYTES)
         return lr_err_set(err, LR_EINVAL, "engine.kv-budget",
                           "under '%s', which keeps every row, the budget is bytes, as 8M",
                           l->stack.text);
     return 0;
+}
+
+/* Of the scheduler's sequences: none where every row is kept and read. */
+static struct lr_engine_policy policy_of(const struct lr_local *l)
+{
+    if (!lr_policy_stack_evicts(&l->stack) && !l->stack.select && !l->stack.budget)
+        return (struct lr_engine_policy){0};
+    return (struct lr_engine_policy){.stack = &l->stack, .budget = l->budget, .capped = l->capped};
 }
 
 /* Tokens of a conversation: what was asked for, or what fits. */
@@ -276,7 +315,8 @@ static int load(struct lr_local *l, const struct lr_config *c, uint64_t *left, s
                                             .context = context,
                                             .parallel = (uint32_t)c->engine_parallel,
                                             .queue = (uint32_t)c->engine_queue,
-                                            .forget = !c->engine_reuse};
+                                            .forget = !c->engine_reuse,
+                                            .policy = policy_of(l)};
     return lr_engine_sched_open(&l->sched, l->engine, &so, err);
 }
 

@@ -133,8 +133,10 @@ struct lr_local {
     struct lr_engine *engine;
     struct lr_engine_sched *sched;
     struct lr_engine_plan plan;
-    struct lr_policy_stack stack;
+    struct lr_policy_stack stack; /* without a codec: */
+    struct lr_engine_codec codec; /* the stack's; name NULL: engine.kv-codec is one of the engine's own */
     struct lr_policy_budget budget;
+    bool capped;     /* rows are evicted inside prompts too: the policy can do without the whole */
     enum lr_engine_pool pool;
     bool embeds;     /* its file does not forbid vectors */
     char print[33];  /* hex; of weights and of what else decides over replies: part of keys */

@@ -19,6 +19,9 @@ struct house {
     struct lr_engine_grammar *object;
     struct lr_engine *e;
     struct lr_engine_sched *s;
+    struct lr_policy_stack stack; /* in use when policy.stack is set */
+    struct lr_engine_policy policy;
+    unsigned threads; /* 0: one, since two that meet crawl on a busy machine */
 };
 static struct house house;
 
@@ -111,10 +114,11 @@ static void wait_events(struct told *t, unsigned n)
 static int try_house(uint64_t kv, const struct lr_engine_sched_opts *o, struct lr_err *err)
 {
     struct lr_engine_sched_opts all = *o;
-    const struct lr_engine_opts eo = {.threads = 2, .kv_max = kv};
+    const struct lr_engine_opts eo = {.threads = house.threads ? house.threads : 1, .kv_max = kv};
     all.tok = house.tok;
     all.tmpl = &house.tmpl;
     all.lexicon = house.lexicon;
+    all.policy = house.policy;
     LR_TRY(lr_engine_open(&house.e, house.m, &eo, err));
     int rc = lr_engine_sched_open(&house.s, house.e, &all, err);
     if (rc) {
@@ -269,6 +273,7 @@ static void alone_is_feed_and_sample(void **state)
     struct lr_buf text, said;
     (void)state;
     question(&q, 5, 300, 30);
+    house.threads = 2;
     q.ask.sampling.temperature = 1;
     told_open(&t);
     lr_buf_init(&text, LR_KIB(64));
@@ -301,6 +306,7 @@ static void alone_is_feed_and_sample(void **state)
     assert_true(lr_str_eq(lr_buf_str(&said), lr_buf_str(&text)));
     assert_true(text.len > 0);
     assert_int_equal(t.bill.prompt, 300);
+    house.threads = 0;
     lr_free(logits);
     lr_engine_sampler_close(sampler);
     lr_engine_seq_close(seq);
@@ -347,6 +353,37 @@ static void memory_that_is_short_changes_no_reply(void **state)
     (void)state;
     crowd(300, 700 * token_bytes());
     crowd(400, 700 * token_bytes());
+}
+
+/* Rows go by the policy, not by the company; nor does it matter that a reply was put aside. */
+static void policies_decide_the_same_in_a_crowd(void **state)
+{
+    static const char *const stacks[] = {"snapkv", "h2o", "streaming-llm"};
+    (void)state;
+    for (size_t i = 0; i < LR_COUNT(stacks); i++)
+        for (int capped = 0; capped < 2; capped++) {
+            if (capped && i == 0)
+                continue; /* needs the whole prompt */
+            OK(lr_policy_stack_parse(lr_strz(stacks[i]), &house.stack, &kit_err));
+            house.policy = (struct lr_engine_policy){
+                .stack = &house.stack,
+                .budget = {.kind = LR_POLICY_BUDGET_ROWS, .rows = 64},
+                .capped = capped};
+            crowd(600 + i, LR_MIB(64));
+            crowd(700 + i, 1000 * token_bytes());
+        }
+    house.policy = (struct lr_engine_policy){0};
+}
+
+static void a_policy_that_cannot_be_is_refused_at_once(void **state)
+{
+    struct lr_err err = {0};
+    (void)state;
+    OK(lr_policy_stack_parse(LR_STR("snapkv"), &house.stack, &kit_err));
+    house.policy = (struct lr_engine_policy){.stack = &house.stack}; /* no budget */
+    assert_int_not_equal(try_house(LR_MIB(16), &(struct lr_engine_sched_opts){0}, &err), 0);
+    assert_true(err.msg[0]);
+    house.policy = (struct lr_engine_policy){0};
 }
 
 /* Replies that grow into each other: all begin small, and together they are too long. */
@@ -795,6 +832,8 @@ int main(void)
         cmocka_unit_test(alone_is_feed_and_sample),
         cmocka_unit_test(a_crowd_changes_no_reply),
         cmocka_unit_test(memory_that_is_short_changes_no_reply),
+        cmocka_unit_test(policies_decide_the_same_in_a_crowd),
+        cmocka_unit_test(a_policy_that_cannot_be_is_refused_at_once),
         cmocka_unit_test(replies_put_aside_come_back_the_same),
         cmocka_unit_test(the_next_turn_finds_the_last_one_computed),
         cmocka_unit_test(a_paused_reader_holds_nobody_up),
