@@ -118,6 +118,9 @@ static inline struct table *table_of(const struct lr_engine_seq *s, uint32_t lay
 int lr_engine_layout(const struct lr_engine_codec *c, uint32_t d, struct layout *out);
 /* Granules that n rows in each of the tables need. */
 uint64_t lr_engine_rows_need(const struct lr_engine_seq *s, uint64_t n);
+/* Row d of page `to` becomes row i of page `from`. */
+void lr_engine_row_copy(const struct layout *l, struct page *to, uint32_t d,
+                        const struct page *from, uint32_t i);
 /* Recomputes what s is promised. LR_EOVER, nothing changed, when the arena cannot. */
 int lr_engine_rows_promise(struct lr_engine_seq *s, uint32_t tokens_max, uint64_t copies);
 /* Room for n more rows in every table, last pages made its own; then the rows are there, for positions
@@ -272,6 +275,13 @@ int lr_engine_host_begin(const struct lr_engine_work *w, struct lr_engine_tap **
 void lr_engine_host_layer(struct lr_engine_show *x, uint32_t layer);
 /* A tap could not begin: 0 when it is a host's, whose sequence then failed, else rc. */
 int lr_engine_host_failed(struct lr_engine_show *x, int rc);
+/* Does a policy choose the rows that this token reads? */
+bool lr_engine_host_chooses(const struct lr_engine_work *w);
+/* Asks it, for every KV head of a layer; q: the token's rotated queries. */
+void lr_engine_host_choose(const struct lr_engine_work *w, uint32_t layer, int32_t pos, const float *q);
+/* What attention reads: the table, or the rows chosen for this layer. */
+const struct table *lr_engine_host_table(const struct lr_engine_seq *s, uint32_t layer,
+                                         uint32_t head);
 /* After a step: the safepoint. */
 void lr_engine_host_end(struct lr_engine_seq *s);
 /* After a step that was taken back. */

@@ -47,6 +47,7 @@ struct run {
     uint32_t n_tok, n_out; /* tokens, tokens with logits */
     struct lr_engine_show *show[2 * LR_ENGINE_SEQS]; /* of all parts */
     size_t n_show;         /* 0: nobody reads log-sum-exps */
+    bool choosing;         /* some policy chooses the rows that are read */
     uint32_t layer;
     int rc;                /* written by thread 0 between meetings */
 };
@@ -212,7 +213,7 @@ static uint32_t find_job(const struct run *r, unsigned ith, size_t i, struct att
     uint32_t at = (uint32_t)block * block_tokens(h);
     *head = (uint32_t)(i % h->n_kv);
     *j = (struct attn_job){.lay = &p->w->seq->lay,
-                           .table = table_of(p->w->seq, r->layer, *head),
+                           .table = lr_engine_host_table(p->w->seq, r->layer, *head),
                            .d = h->d_head,
                            .group = h->n_head / h->n_kv,
                            .n_tok = MIN_OF(block_tokens(h), p->w->n - at),
@@ -360,6 +361,16 @@ static void show_layer(struct run *r, unsigned ith)
     lr_engine_team_sync(r->e->team);
 }
 
+/* Decoding tokens whose policy chooses what they read: on thread 0, the others wait. */
+static void choose_rows(struct run *r, unsigned ith)
+{
+    const struct lr_engine_shape *h = &r->e->m->shape;
+    for (size_t i = 0; !ith && i < r->n_part; i++)
+        lr_engine_host_choose(r->part[i].w, r->layer, r->part[i].pos,
+                              r->e->s.q + (size_t)r->part[i].first * h->n_head * h->d_head);
+    lr_engine_team_sync(r->e->team);
+}
+
 static void walk_layer(struct run *r, unsigned ith, const struct layer *l)
 {
     const struct lr_engine_shape *h = &r->e->m->shape;
@@ -373,6 +384,8 @@ static void walk_layer(struct run *r, unsigned ith, const struct layer *l)
     lr_engine_team_sync(team);
     store_rows(r);
     lr_engine_team_sync(team);
+    if (r->choosing)
+        choose_rows(r, ith);
     attend(r, ith);
     lr_engine_team_sync(team);
     if (r->n_show)
@@ -520,6 +533,7 @@ static int open_taps(struct run *r, struct part *p)
     struct lr_engine_tap *watch;
     unsigned kinds;
     LR_TRY(lr_engine_host_begin(p->w, &watch, &kinds));
+    r->choosing |= lr_engine_host_chooses(p->w);
     if (p->w->tap) {
         LR_TRY(lr_engine_tap_open(&p->show[0], p->w, p->w->tap, p->w->tap->kinds));
         r->show[r->n_show++] = &p->show[0];

@@ -190,6 +190,7 @@ static void host_free(struct lr_engine_host *h)
         lr_engine_set_close(h->watcher[i]);
     lr_free(h->watcher);
     free_sums(h);
+    lr_engine_host_unchoose(h);
     lr_arena_free(&h->scratch);
     lr_free(h->rows);
     lr_free(h);
@@ -272,6 +273,7 @@ static int open_checked(struct host_set **out, struct lr_engine_host *h,
     LR_FAIL_IF(rc, lr_err_set(err, rc, "policy", "%s cannot be opened: %s", p->stack->text,
                               lr_strerror(rc)));
     rc = check_needs(*out, err);
+    rc = rc ? rc : lr_engine_host_may_choose(*out, err);
     if (rc) {
         lr_engine_set_close(*out);
         *out = NULL;
@@ -407,6 +409,8 @@ int lr_engine_seq_info(const struct lr_engine_seq *s, uint32_t index,
     *out = (struct lr_engine_policy_info){
         .rows_budget = index == LR_ENGINE_ACTIVE && h->even ? average(h) : LR_POLICY_NO_LIMIT,
         .rows_evicted = set->evicted,
+        .rows_read = set->read,
+        .rows_there = set->there,
         .tap_bytes = set->tap_bytes,
         .tap_ns = h->tap.ns,
         .ns = set->ns,

@@ -26,6 +26,14 @@ struct lr_policy_rows {
     uint32_t layer, head;
 };
 
+/* Rows that a token reads of one KV head, gathered. */
+struct chosen {
+    bool on;            /* in this layer */
+    struct table table; /* its pages lie in `block` */
+    void *block;        /* owned */
+    size_t pages;       /* it has room for */
+};
+
 struct host_set;
 
 /* One policy on one sequence: what services get. */
@@ -44,7 +52,7 @@ struct host_set {
     struct lr_policy_stack stack;
     struct lr_policy_seq part[LR_POLICY_PARTS];
     struct lr_rng rng;
-    uint64_t tap_bytes, ns, evicted; /* the bill */
+    uint64_t tap_bytes, ns, evicted, read, there; /* the bill */
     bool foreseen;                   /* column 0 was written from outside */
 };
 
@@ -69,6 +77,7 @@ struct lr_engine_host {
     bool editing;
     uint32_t edit_layer;
     unsigned depth;              /* of hooks in hooks (probe): scratch is kept */
+    struct chosen *chosen;       /* (n_kv); NULL until a policy chooses */
     struct lr_arena scratch;
     int rc;                      /* the sequence failed, and why */
     struct lr_err err;
@@ -102,6 +111,11 @@ int lr_engine_part_need(struct lr_policy_seq *q, uint32_t layer, enum lr_policy_
                         struct lr_policy_need *out);
 /* Budgets and edits of the active set at a safepoint. */
 int lr_engine_host_edit(struct lr_engine_host *h, enum lr_policy_phase phase);
+
+/* ---- host_select.c ---- */
+/* LR_EUNSUPPORTED when parts of the set look at attention that choosing leaves out. */
+int lr_engine_host_may_choose(struct host_set *set, struct lr_err *err);
+void lr_engine_host_unchoose(struct lr_engine_host *h); /* frees */
 
 /* ---- host_api.c ---- */
 extern const struct lr_policy_api lr_engine_api;

@@ -207,6 +207,8 @@ int lr_engine_host_begin(const struct lr_engine_work *w, struct lr_engine_tap **
                LR_EINVAL);
     h->looked = false;
     h->phase = w->phase;
+    for (uint32_t i = 0; h->chosen && i < h->model.n_kv; i++)
+        h->chosen[i].on = false;
     for (uint32_t l = 0; l < h->model.n_layer; l++) {
         unsigned layer;
         uint32_t window;

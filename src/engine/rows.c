@@ -211,8 +211,8 @@ static void summarise_from(struct table *t, uint32_t first)
         lr_engine_page_summarise(t->page[j], MIN_OF(PAGE_ROWS, t->n - j * PAGE_ROWS));
 }
 
-static void copy_row(const struct layout *l, struct page *to, uint32_t d, const struct page *from,
-                     uint32_t i)
+void lr_engine_row_copy(const struct layout *l, struct page *to, uint32_t d,
+                        const struct page *from, uint32_t i)
 {
     to->row[d] = from->row[i];
     memcpy(page_k(l, to, d), page_k(l, from, i), l->k_bytes);
@@ -394,7 +394,7 @@ static void compact(struct lr_engine_seq *s, struct table *t, const uint32_t *id
         struct page *to = fresh[j - first] ? fresh[j - first] : t->page[j];
         const struct page *from = t->page[i / PAGE_ROWS];
         if (to != from || i != d)
-            copy_row(&s->lay, to, d % PAGE_ROWS, from, i % PAGE_ROWS);
+            lr_engine_row_copy(&s->lay, to, d % PAGE_ROWS, from, i % PAGE_ROWS);
     }
     for (uint32_t j = first; j < pages_of(n); j++)
         if (fresh[j - first]) {
@@ -522,8 +522,8 @@ int lr_engine_rows_insert(struct lr_engine_seq *s, uint32_t layer, uint32_t head
         return rc;
     }
     for (uint32_t i = t->n++; i > at; i--)
-        copy_row(&s->lay, t->page[i / PAGE_ROWS], i % PAGE_ROWS, t->page[(i - 1) / PAGE_ROWS],
-                 (i - 1) % PAGE_ROWS);
+        lr_engine_row_copy(&s->lay, t->page[i / PAGE_ROWS], i % PAGE_ROWS,
+                           t->page[(i - 1) / PAGE_ROWS], (i - 1) % PAGE_ROWS);
     t->page[first]->row[at % PAGE_ROWS] =
         (struct lr_engine_row){.pos = pos, .bias = bias, .tag = tag};
     put_row(s, t, at, k, v);
@@ -543,8 +543,8 @@ int lr_engine_rows_permute(struct lr_engine_seq *s, struct table *t, const uint3
         goto done;
     }
     for (uint32_t i = 0; i < t->n; i++)
-        copy_row(&s->lay, fresh.page[i / PAGE_ROWS], i % PAGE_ROWS,
-                 t->page[order[i] / PAGE_ROWS], order[i] % PAGE_ROWS);
+        lr_engine_row_copy(&s->lay, fresh.page[i / PAGE_ROWS], i % PAGE_ROWS,
+                           t->page[order[i] / PAGE_ROWS], order[i] % PAGE_ROWS);
     struct table old = *t;
     fresh.n = t->n;
     *t = fresh;

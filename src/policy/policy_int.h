@@ -14,7 +14,7 @@
 /* One file each. */
 extern const struct lr_policy lr_policy_full, lr_policy_random, lr_policy_streaming, lr_policy_h2o,
     lr_policy_snapkv, lr_policy_tova, lr_policy_knorm, lr_policy_keydiff, lr_policy_oracle,
-    lr_policy_pyramid;
+    lr_policy_pyramid, lr_policy_topread;
 extern const struct lr_policy_codec lr_policy_codec_f16, lr_policy_codec_q8, lr_policy_codec_q4,
     lr_policy_codec_saw_int4;
 

@@ -4,6 +4,7 @@
  *   "every-service"   evicts by lot, with state of its own (save, load, cut), checks services as it goes
  *   "merge"           folds each row it drops into the one before it: write, insert, biases
  *   "turned"          a codec: 8 bits, values with the signs of odd elements flipped
+ *   "virtual"         reads every row as a virtual one: the same sum by another way
  *   "misbehaves"      edits in observe, writes NaN, moves tiers: everything has to be refused
  */
 #include <larder/policy.h>
@@ -246,6 +247,27 @@ static int edit_merge(void *st, struct lr_policy_seq *q, const struct lr_policy_
     return 0;
 }
 
+/* ---- virtual ---- */
+
+static int select_virtual(void *st, struct lr_policy_seq *q, const struct lr_policy_query *query,
+                          struct lr_policy_pick *out)
+{
+    const struct state *p = st;
+    uint32_t n = query->rows - 1, d = p->model.d_head;
+    struct lr_policy_rows *r = p->api->rows(q, query->layer, query->head);
+    float *x = p->api->scratch(q, (2 * (size_t)n * d + n + 1) * sizeof *x);
+    if (!x)
+        return LR_POLICY_ENOMEM;
+    int rc = p->api->key(r, 0, n, x);
+    rc = rc ? rc : p->api->value(r, 0, n, x + (size_t)n * d);
+    out->xk = x;
+    out->xv = x + (size_t)n * d;
+    out->xbias = memset(x + 2 * (size_t)n * d, 0, n * sizeof *x);
+    out->n_virtual = n;
+    out->idx[out->n++] = n; /* the token's own */
+    return rc;
+}
+
 /* ---- misbehaves ---- */
 
 static int observe_bad(void *st, struct lr_policy_seq *q, const struct lr_policy_view *v)
@@ -294,6 +316,8 @@ static const struct lr_policy every = {HEAD("every-service", LR_POLICY_CAPPED), 
                                        .cut = cut, .save = save, .load = load};
 static const struct lr_policy merge = {HEAD("merge", LR_POLICY_CAPPED | LR_POLICY_MUTATES),
                                        .edit = edit_merge};
+static const struct lr_policy virtual_rows = {HEAD("virtual", LR_POLICY_LOSSLESS),
+                                              .select = select_virtual};
 static const struct lr_policy misbehaves = {HEAD("misbehaves", 0), .need = need_bad,
                                             .observe = observe_bad, .edit = edit_bad};
 static const struct lr_policy_codec turned = {.abi = LR_POLICY_ABI, .size = sizeof turned,
@@ -303,7 +327,8 @@ static const struct lr_policy_codec turned = {.abi = LR_POLICY_ABI, .size = size
 
 const struct lr_policy_plugin *lr_policy_plugin(uint32_t abi)
 {
-    static const struct lr_policy *const policies[] = {&every, &merge, &misbehaves, NULL};
+    static const struct lr_policy *const policies[] = {&every, &merge, &virtual_rows, &misbehaves,
+                                                 NULL};
     static const struct lr_policy_codec *const codecs[] = {&turned, NULL};
     static const struct lr_policy_plugin list = {.abi = LR_POLICY_ABI, .size = sizeof list,
                                                  .policies = policies, .codecs = codecs};

@@ -30,7 +30,27 @@ static void test_services_keep_their_word(void **state)
     conform("turned");
     conform("every-service+turned");
     conform("merge");
+    conform("virtual");
     conform_batch(texts, LR_COUNT(texts), 4);
+}
+
+/* Every row as a virtual one: the full cache but for the order of sums. */
+static void test_virtual_rows_weigh_as_rows_do(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer *a = calloc(2, sizeof *a);
+    rig_open(&r, 0, 2);
+    for (int i = 0; i < 2; i++) {
+        struct lr_engine_seq *s = c_open(&r, i ? "virtual" : "full", "", 1, false);
+        c_answer(&r, s, "full", C_PROMPT, &a[i]);
+        lr_engine_seq_close(s);
+    }
+    for (uint32_t i = 0; i <= C_MORE; i++)
+        for (uint32_t k = 0; k < C_VOCAB; k++)
+            assert_true(fabsf(a[0].logits[i][k] - a[1].logits[i][k]) < 2e-3f);
+    rig_close(&r);
+    free(a);
 }
 
 static void test_merged_rows_and_lossy_codecs_do_not_compose(void **state)
@@ -113,6 +133,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_worked_example_conforms),
         cmocka_unit_test(test_services_keep_their_word),
+        cmocka_unit_test(test_virtual_rows_weigh_as_rows_do),
         cmocka_unit_test(test_merged_rows_and_lossy_codecs_do_not_compose),
         cmocka_unit_test(test_misbehaviour_fails_its_sequence_alone),
         cmocka_unit_test(test_what_is_no_plugin_is_refused),

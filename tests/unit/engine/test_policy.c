@@ -251,6 +251,49 @@ static void test_nobody_keeps_more_of_the_future_than_the_oracle(void **state)
     free(m);
 }
 
+/* ---- reading some ---- */
+
+static void test_reading_every_row_is_the_full_cache(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer *a = calloc(3, sizeof *a);
+    struct lr_engine_policy_info info;
+    rig_open(&r, 0, 3);
+    static const char *const texts[] = {"full", "topread:rows=100000", "topread:rows=16"};
+    for (int i = 0; i < 3; i++) {
+        struct lr_engine_seq *s = c_open(&r, texts[i], "", 1, false);
+        c_answer(&r, s, texts[i], C_PROMPT, &a[i]);
+        OK(lr_engine_seq_info(s, LR_ENGINE_ACTIVE, &info));
+        uint64_t tokens = (uint64_t)C_MORE * 6;
+        assert_int_equal(info.rows_read, i == 0 ? 0 : i == 1 ? info.rows_there : tokens * 16);
+        assert_int_equal(c_all_rows(s), C_ALL * 6);
+        lr_engine_seq_close(s);
+    }
+    c_same(&a[1], &a[0], texts[1], "every row");
+    assert_memory_equal(a[2].logits[0], a[0].logits[0], sizeof a[0].logits[0]); /* the prompt reads all */
+    assert_true(memcmp(a[2].logits[1], a[0].logits[1], sizeof a[0].logits[1]) != 0);
+    rig_close(&r);
+    free(a);
+}
+
+static void test_choosing_does_not_compose_with_watching_tokens(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"h2o+topread", "tova+topread"};
+    struct rig r;
+    rig_open(&r, 0, 1);
+    for (size_t i = 0; i < LR_COUNT(texts); i++) {
+        struct lr_policy_stack stack = c_stack(texts[i]);
+        struct lr_engine_seq *s;
+        struct lr_err err = {0};
+        const struct lr_engine_seq_opts o = {.policy = {.stack = &stack, .budget = c_budget("40")}};
+        assert_int_equal(lr_engine_seq_open(&s, r.e, &o, &err), LR_EUNSUPPORTED);
+        assert_non_null(strstr(err.msg, "topread"));
+    }
+    rig_close(&r);
+}
+
 /* ---- admission, prefixes ---- */
 
 static void test_a_budget_promises_less(void **state)
@@ -412,6 +455,8 @@ int main(void)
         cmocka_unit_test(test_protected_rows_stay),
         cmocka_unit_test(test_only_foretold_oracles_run),
         cmocka_unit_test(test_nobody_keeps_more_of_the_future_than_the_oracle),
+        cmocka_unit_test(test_reading_every_row_is_the_full_cache),
+        cmocka_unit_test(test_choosing_does_not_compose_with_watching_tokens),
         cmocka_unit_test(test_a_budget_promises_less),
         cmocka_unit_test(test_a_kept_prefix_takes_a_policy),
         cmocka_unit_test(test_bytes_of_another_policy_are_refused),

@@ -22,7 +22,7 @@ static void test_stacks_conform(void **state)
     static const char *const stacks[] = {"pyramid:window=8+h2o+saw-int4", "pyramid:beta=3+streaming-llm",
                                          "random:recent=0.5+q8", "snapkv:window=256,kind=max,pool=7",
                                          "snapkv:window=1,gqa=sum", "tova:scope=head",
-                                         "pyramid+tova", "keydiff:recent=4+saw-int4"};
+                                         "pyramid+tova", "snapkv:window=8+topread:rows=20+saw-int4"};
     for (size_t i = 0; i < LR_COUNT(stacks); i++)
         conform(stacks[i]);
 }
@@ -31,7 +31,7 @@ static void test_a_mixed_batch_equals_each_alone(void **state)
 {
     (void)state;
     static const char *const texts[] = {"full", "h2o", "snapkv", "pyramid:window=8+snapkv+saw-int4",
-                                        "random", "tova", "streaming-llm+q8", "keydiff"};
+                                        "random", "tova", "streaming-llm+q8", "topread:rows=9"};
     for (uint64_t seed = 1; seed <= 3; seed++)
         conform_batch(texts, LR_COUNT(texts), seed);
 }
