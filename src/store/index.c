@@ -558,10 +558,11 @@ void lr_index_sweep(struct lr_store *s, size_t buckets)
 static bool save_bucket(struct lr_store *s, struct lr_shard *sh, size_t i)
 {
     for (struct lr_entry *e = sh->bucket[i]; e; e = e->chain) {
-        if (!e->block || e->seg || e->queued || e->no_disk)
+        if (!e->block || e->seg || e->queued || e->no_disk || e->saved)
             continue;
         if (!lr_tier_has_queue_room(s, e->block->total))
             return false;
+        e->saved = true; /* once: a full disk takes it the second time no more than the first */
         (void)lr_queue_copy_locked(s, e, NULL);
     }
     return true;

@@ -199,6 +199,7 @@ struct lr_entry {
     bool queued;  /* the writer has it */
     bool used;    /* read since its tenant's hand passed */
     bool no_disk; /* memory only, as its put said */
+    bool saved;   /* at the end: it was given to the writer */
     float cost;
     uint32_t name_n;
     char *name;                     /* opaque: the client's key; owned */
