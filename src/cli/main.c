@@ -20,6 +20,8 @@ const struct lr_command lr_commands[] = {
      lr_cmd_doctor, LR_TAKES_OPTIONS},
     {"eval", "kv --model F [options]", "what KV policies save and cost on a model", lr_cmd_eval,
      LR_TAKES_FLAGS},
+    {"calc", "--model F | --like SHAPE", "users, seconds, tokens/s of a model on a machine", lr_cmd_calc,
+     LR_TAKES_FLAGS},
     {"bench", "engine --model F [options]", "how fast a model runs here", lr_cmd_bench,
      LR_TAKES_FLAGS},
     {"model", "random --like SHAPE --out F", "write a model of a real shape with random weights",

@@ -136,6 +136,61 @@ double lr_eval_score(enum lr_eval_task task, const struct lr_eval_sample *s,
  * answer has, or `over` says that nothing more counts. */
 uint32_t lr_eval_words_done(struct lr_str reply, bool *over);
 
+/* ---- larder calc: from a shape and a machine to users, seconds and tokens a second ---- */
+
+/* What counts of a model. */
+struct lr_eval_shape {
+    char name[64];
+    uint32_t n_layer, n_embd, n_head, n_kv, d_head, n_ff, n_vocab, n_ctx;
+    double weights;  /* bytes in memory */
+    double macs;     /* multiplications of a token in all layers, the output matrix not among them */
+    double out_macs; /* of the output matrix */
+    double read[LR_KERN_N_TYPES]; /* bytes of each type that a decoded token reads */
+};
+/* Of a file, or of a shape by name ("llama-7b"; NULL-terminated list in lr_eval_shapes) and a type. */
+int lr_eval_shape_file(const char *path, struct lr_eval_shape *out, struct lr_err *err);
+int lr_eval_shape_like(struct lr_str like, struct lr_str type, struct lr_eval_shape *out, struct lr_err *err);
+
+/* What counts of a machine. Rates are of all its threads together, per second. */
+struct lr_eval_machine {
+    double flops;    /* of matrix products on tiles; a multiplication and an addition are two */
+    double attn_flops; /* of attention in a prefill */
+    double memory;   /* bytes */
+    double weight_bw[LR_KERN_N_TYPES]; /* bytes of weights through a product with one token */
+    double kv_bw;    /* bytes of KV through attention of one token */
+    double link;     /* bytes: where KV goes when users take turns (RAM to RAM here, PCIe elsewhere) */
+    double disk;     /* bytes read back */
+    double layer_s;  /* seconds that a layer takes whatever its size: threads meeting, small products */
+    uint32_t row_extra; /* bytes beside each row's key and value */
+    unsigned threads;
+};
+/* All rates by numbers of the user's (a GPU's sheet). bw is for weights and KV alike. */
+void lr_eval_machine_given(struct lr_eval_machine *m, double flops, double bw, double memory, double link,
+                           double disk);
+/* Short measurements on this machine with the kernels of the engine: some two seconds. dir: where a file
+ * may be written for a moment; NULL: disk is not measured (0). */
+int lr_eval_machine_measure(struct lr_eval_machine *m, const struct lr_eval_shape *s, unsigned threads,
+                            const char *dir, struct lr_err *err);
+
+struct lr_eval_load {
+    uint32_t context; /* tokens of a user */
+    uint32_t rows;    /* that a policy keeps of them; 0: all */
+    double kv_bits;   /* of an element of a row; 0: 16 */
+    uint32_t batch;   /* users decoded together; 0: as many as fit */
+};
+struct lr_eval_estimate {
+    double kv_bytes;   /* of a user at the end of the context */
+    double users;      /* that fit beside the weights */
+    double prefill_s;  /* until the first token */
+    double decode_tps; /* of one user alone */
+    double batch;      /* users decoded together, and their tokens a second in all */
+    double batch_tps;
+    double switch_s;   /* one user's KV out and another's in */
+    double restore_s;  /* one user's KV from disk; 0: not known */
+};
+void lr_eval_estimate(const struct lr_eval_shape *s, const struct lr_eval_machine *m,
+                      const struct lr_eval_load *l, struct lr_eval_estimate *out);
+
 /* ---- larder eval kv ---- */
 
 enum lr_eval_mode {
