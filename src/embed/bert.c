@@ -189,7 +189,8 @@ static void *take(char *p, size_t *used, size_t n, size_t size)
     return at;
 }
 
-/* Bounds: 8,192 tokens, rows of 16,384 and 4,096 elements: far below 2^63. */
+/* Bounds: 8,192 tokens of 4,096 elements, 128 of 16,384: a gigabyte at the very most, for a model whose
+ * positions alone are 128 MiB. */
 static size_t lay_out(const struct bert *b, struct lr_embed_scratch *s, char *p)
 {
     size_t t = s->tokens_max, d = b->spec.n_embd, ff = b->spec.n_ff, used = 0;
@@ -200,7 +201,7 @@ static size_t lay_out(const struct bert *b, struct lr_embed_scratch *s, char *p)
     s->v = take(p, &used, t * d, sizeof(float));
     s->att = take(p, &used, t * d, sizeof(float));
     s->tmp = take(p, &used, t * d, sizeof(float));
-    s->up = take(p, &used, t * ff, sizeof(float));
+    s->up = take(p, &used, MUL_TOKENS * ff, sizeof(float));
     s->score = take(p, &used, (size_t)QUERIES * b->spec.tokens_max, sizeof(float));
     s->row = take(p, &used, d, sizeof(float));
     s->row2 = take(p, &used, d, sizeof(float));
@@ -341,9 +342,12 @@ static void run_block(const struct bert *b, struct lr_embed_scratch *s, const st
     linear(s, &l->out, l->bout, s->att, n, s->tmp);
     k->add(s->x, s->tmp, n * d);
     norm(b, s->x, n, l->norm1_w, l->norm1_b);
-    linear(s, &l->up, l->bup, s->x, n, s->up);
-    gelu(s->up, n * b->spec.n_ff);
-    linear(s, &l->down, l->bdown, s->up, n, s->tmp);
+    for (size_t t = 0; t < n; t += MUL_TOKENS) { /* the wide rows never leave the cache */
+        size_t m = MIN_OF(MUL_TOKENS, n - t);
+        linear(s, &l->up, l->bup, s->x + t * d, m, s->up);
+        gelu(s->up, m * b->spec.n_ff);
+        linear(s, &l->down, l->bdown, s->up, m, s->tmp + t * d);
+    }
     k->add(s->x, s->tmp, n * d);
     norm(b, s->x, n, l->norm2_w, l->norm2_b);
 }

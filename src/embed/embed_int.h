@@ -140,7 +140,8 @@ struct lr_embed_scratch {
     uint8_t *segment;     /* (tokens_max) */
     struct span *spans;   /* (tokens_max) */
     uint32_t n_tokens, n_spans;
-    float *x, *q, *k, *v, *att, *tmp, *up; /* (tokens_max, ..) */
+    float *x, *q, *k, *v, *att, *tmp; /* (tokens_max, ..) */
+    float *up;            /* (tokens of a product, n_ff) */
     float *score;         /* (QUERIES, tokens of a text) */
     float *row;           /* (LR_EMBED_DIM_MAX) */
     float *row2;          /* likewise */

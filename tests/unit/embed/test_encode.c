@@ -113,6 +113,56 @@ static void company_changes_no_bit(void **state)
         }
 }
 
+/* One of several threads: the model is shared, the scratch is its own. */
+struct reader {
+    const struct lr_embed_model *m;
+    const float *want;
+    pthread_t thread;
+    bool same;
+};
+
+static void *read_all(void *arg)
+{
+    struct reader *r = arg;
+    struct lr_embed_scratch *s;
+    struct lr_str texts[KIT_TEXTS];
+    float v[KIT_TEXTS * KIT_D];
+    kit_str(texts);
+    r->same = lr_embed_scratch_open(r->m, &s) == 0;
+    for (int i = 0; r->same && i < 5; i++)
+        r->same = lr_embed_encode(r->m, s, texts, KIT_TEXTS, v, NULL, NULL) == 0 &&
+                  memcmp(v, r->want, sizeof v) == 0;
+    if (r->same)
+        lr_embed_scratch_close(s);
+    return NULL;
+}
+
+static void threads_share_a_model(void **state)
+{
+    (void)state;
+    struct kit k = {0};
+    struct lr_embed_scratch *s;
+    struct lr_str texts[KIT_TEXTS];
+    static float want[KIT_TEXTS * KIT_D];
+    struct reader r[4];
+    kit_make(&k, 12);
+    kit_write(&k);
+    kit_str(texts);
+    struct lr_embed_model *m = open_kit(&k, false, &s);
+    assert_int_equal(lr_embed_encode(m, s, texts, KIT_TEXTS, want, NULL, NULL), 0);
+    for (int i = 0; i < 4; i++) {
+        r[i] = (struct reader){.m = m, .want = want};
+        assert_int_equal(pthread_create(&r[i].thread, NULL, read_all, &r[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(r[i].thread, NULL);
+        assert_true(r[i].same);
+    }
+    lr_embed_scratch_close(s);
+    lr_embed_close(m);
+    kit_free(&k);
+}
+
 static void longer_texts_are_cut_and_flagged(void **state)
 {
     (void)state;
@@ -410,6 +460,7 @@ int main(void)
         cmocka_unit_test(transformer_with_a_head_is_turned),
         cmocka_unit_test(transformer_in_int8_is_close),
         cmocka_unit_test(company_changes_no_bit),
+        cmocka_unit_test(threads_share_a_model),
         cmocka_unit_test(longer_texts_are_cut_and_flagged),
         cmocka_unit_test(the_id_is_of_what_changes_a_vector),
         cmocka_unit_test(a_folder_and_its_file_are_one),
