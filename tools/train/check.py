@@ -24,7 +24,8 @@ SAID = [
     "What can you do?",
     "Tell me a story about a dog.",
     "What is the capital of France?",
-    "My name is Peter. I have a red ball. What color is my ball?",
+    "My name is Peter. My ball is red. What color is my ball?",
+    "I have a red ball. Which ball do I have?",
     "Remember: apple river. lamp rope. What goes with lamp?",
     "Thank you!",
 ]

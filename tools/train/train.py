@@ -22,6 +22,8 @@ STAGES = [(128, 8), (192, 12), (256, 16), (384, 24), (512, 32), (1024, 48), (204
 LENGTHS = [1, 1, 3, 2, 5, 4, 2, 2]  # how often each length is taken once all stages are done
 TOKENS = 8192  # of a batch
 COPY_DONE = 0.9
+COPY_AGAIN = 1250  # from this step on some recall rows are copying rows: they ask more words
+RECALL, ENGLISH, COPY = 0, 1, 2  # kinds of rows; the mean losses of each add up
 
 
 class Data:
@@ -58,6 +60,19 @@ class Data:
         first = True
         while len(ids) < n:
             noise = draw(rng.randint(0, n // 8))
+            ids += noise + segment
+            w += [0] * len(noise) + [0] + [0 if first else 1] * (len(segment) - 1)
+            first = False
+        return ids[:n], w[:n]
+
+    def precise_row(self, n):
+        """As copy_row, but no word comes twice in the segment, and what is between is filler."""
+        rng = self.rng
+        some = self.recall.keys + self.recall.values if rng.random() < 0.7 else range(4, self.tok_size)
+        segment = rng.sample(some, rng.randint(8, min(120, n // 3)))
+        ids, w, first = [tokenizer.BOS], [0], True
+        while len(ids) < n:
+            noise = rng.choices(self.recall.filler, k=rng.randint(0, n // 4))
             ids += noise + segment
             w += [0] * len(noise) + [0] + [0 if first else 1] * (len(segment) - 1)
             first = False
@@ -138,7 +153,7 @@ class Data:
 
 
 def batch(rows):
-    """ids (b, n); where to predict; what; the weights' kind of each (0 recall, 1 English)."""
+    """ids (b, n); where to predict; what; the kind of row that each is of."""
     ids = torch.tensor([r[0] for r, _ in rows])
     n = ids.shape[1]
     w = np.array([r[1] for r, _ in rows])
@@ -242,7 +257,7 @@ class Run:
     def rows(self):
         d, rng = self.data, self.data.rng
         if self.copying:
-            return [(d.copy_row(128), 0) for _ in range(TOKENS // 2 // 128)]
+            return [(d.copy_row(128), RECALL) for _ in range(TOKENS // 2 // 128)]
         if self.stage + 1 == len(STAGES):
             stage, share = rng.choices(range(len(STAGES)), LENGTHS)[0], 0.3
         else:
@@ -254,9 +269,13 @@ class Run:
         n, pairs = STAGES[stage]
         here = TOKENS // n
         asked = max(1, int(here * share))
-        return [(d.recall_row(n, pairs), 0) for _ in range(asked)] + [
-            (d.english_row(n), 1) for _ in range(here - asked)
-        ]
+        rows = []
+        for _ in range(asked):
+            if self.step >= COPY_AGAIN and rng.random() < 0.3:
+                rows.append((d.precise_row(n), COPY))
+            else:
+                rows.append((d.recall_row(n, pairs), RECALL))
+        return rows + [(d.english_row(n), ENGLISH) for _ in range(here - asked)]
 
     def rate(self):
         """Of the learning rate: warm, then level, then straight down to a twentieth."""
@@ -272,7 +291,7 @@ class Run:
         self.model.train()
         lo = self.model(ids, at)
         loss = F.cross_entropy(lo, want, reduction="none")
-        parts = [loss[kind == k] for k in (0, 1)]
+        parts = [loss[kind == k] for k in (RECALL, ENGLISH, COPY)]
         total = sum(p.mean() for p in parts if len(p))
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -284,7 +303,8 @@ class Run:
     def note(self, ids, lo, want, kind, parts):
         self.step += 1
         self.tokens += ids.numel()
-        right = (lo.argmax(-1) == want)[kind == 0].float().mean().item()
+        right = (lo.argmax(-1) == want)[kind == RECALL].float()
+        right = right.mean().item() if len(right) else self.recall_all  # none were asked
         if self.copying:
             self.copy_ema += 0.1 * (right - self.copy_ema)
             if self.copy_ema > COPY_DONE:
@@ -292,7 +312,7 @@ class Run:
                 self.say("copying learned")
             return
         self.recall_all += 0.02 * (right - self.recall_all)
-        if ids.shape[1] == STAGES[self.stage][0]:
+        if ids.shape[1] == STAGES[self.stage][0] and (kind == RECALL).any():
             self.recall_ema += 0.08 * (right - self.recall_ema)
         e = parts[1].mean().item()
         self.english_ema += 0.02 * (e - self.english_ema) if self.english_ema else e
