@@ -761,7 +761,8 @@ static int fill_defaults(struct lr_engine_sched *s, const struct lr_engine_sched
     if (o->policy.stack) {
         lr_policy_stack_copy(&s->stack, o->policy.stack);
         s->o.policy.stack = &s->stack;
-        s->evicts = lr_policy_stack_evicts(&s->stack) || s->stack.budget || s->stack.select;
+        s->evicts = lr_policy_stack_evicts(&s->stack) || s->stack.budget >= 0 ||
+                    s->stack.select >= 0;
         LR_TRY(try_policy(s, err));
     }
     s->o.parallel = o->parallel ? MIN_OF(o->parallel, LR_ENGINE_PARALLEL_MAX) : 8;

@@ -200,7 +200,7 @@ static int read_policy(struct lr_local *l, const struct lr_config *c, struct lr_
 /* Of the scheduler's sequences: none where every row is kept and read. */
 static struct lr_engine_policy policy_of(const struct lr_local *l)
 {
-    if (!lr_policy_stack_evicts(&l->stack) && !l->stack.select && !l->stack.budget)
+    if (!lr_policy_stack_evicts(&l->stack) && l->stack.select < 0 && l->stack.budget < 0)
         return (struct lr_engine_policy){0};
     return (struct lr_engine_policy){.stack = &l->stack, .budget = l->budget, .capped = l->capped};
 }

@@ -228,6 +228,16 @@ static enum lr_step parse_error(struct lr_req *r, int rc, const struct lr_err *e
     return lr_req_fail(r, 500, "internal", "%s", lr_strerror(rc));
 }
 
+/* Choices of the answer: n of each prompt. */
+static uint64_t choices_of(const struct lr_request *q)
+{
+    bool many = lr_json_is(q->prompt, LR_JSON_ARRAY) && q->prompt->child &&
+                !lr_json_is(q->prompt->child, LR_JSON_NUMBER); /* of texts, or of lists of ids */
+    uint64_t n = q->n > UINT16_MAX ? UINT16_MAX : q->n;
+    n *= many ? q->prompt->n : 1;
+    return n > UINT16_MAX ? UINT16_MAX : n;
+}
+
 static enum lr_step parse_body(struct lr_req *r)
 {
     struct lr_err err = {0};
@@ -236,7 +246,7 @@ static enum lr_step parse_body(struct lr_req *r)
         return parse_error(r, rc, &err);
     r->stream = r->request->stream;
     r->include_usage = r->request->include_usage;
-    r->ask_n = (uint16_t)(r->request->n > UINT16_MAX ? UINT16_MAX : r->request->n);
+    r->ask_n = (uint16_t)choices_of(r->request);
     r->ask_max_tokens = r->request->max_tokens;
     struct lr_str model = r->request->model;
     (void)snprintf(r->rec->model, sizeof r->rec->model, "%.*s", LR_FMT(model)); /* cut to fit */
