@@ -27,6 +27,8 @@
  */
 #include "engine/engine_int.h"
 
+#define KEYS_AHEAD 2 /* pages: what memory needs to answer */
+
 enum sight { UNSEEN, SEEN, MIXED };
 
 /* What the block sees of a page. */
@@ -96,6 +98,19 @@ static void mix_page(const struct attn_job *j, const struct page *p, uint32_t n,
     k->mix(&values, j->d, weight, PIECE_ROWS, nq, o, j->d, j->scratch->kern);
 }
 
+/* Asks for keys or values of a page, which are read soon. */
+static void ask_for(const void *rows, size_t bytes)
+{
+    for (size_t b = 0; b < bytes; b += 64)
+        __builtin_prefetch((const char *)rows + b);
+}
+
+static void ask_keys(const struct attn_job *j, size_t page)
+{
+    if (page < j->table->n_pages)
+        ask_for(page_k(j->lay, j->table->page[page], 0), PAGE_ROWS * j->lay->k_bytes);
+}
+
 /* Rows [at, at + n) of the table, at most a piece. */
 static void push_piece(const struct attn_job *j, uint32_t at, uint32_t n, struct attn_sum s)
 {
@@ -107,8 +122,12 @@ static void push_piece(const struct attn_job *j, uint32_t at, uint32_t n, struct
     if (!end)
         return;
     float *score = j->scratch->score;
-    for (uint32_t r = 0; r < end; r += PAGE_ROWS)
-        score_page(j, page[r / PAGE_ROWS], MIN_OF(PAGE_ROWS, end - r), score + r, PIECE_ROWS);
+    for (uint32_t r = 0; r < end; r += PAGE_ROWS) {
+        const struct page *now = page[r / PAGE_ROWS];
+        ask_keys(j, (at + r) / PAGE_ROWS + KEYS_AHEAD);
+        ask_for(page_v(j->lay, now, 0), PAGE_ROWS * j->lay->v_bytes);
+        score_page(j, now, MIN_OF(PAGE_ROWS, end - r), score + r, PIECE_ROWS);
+    }
     for (uint32_t i = 0; i < nq; i++) {
         float keep = k->softmax_push(&s.soft[i], score + (size_t)i * PIECE_ROWS, end);
         if (keep < 1)
@@ -126,6 +145,8 @@ void lr_engine_attn_span(const struct attn_job *j, uint32_t span, struct attn_su
     for (uint32_t i = 0; i < nq; i++)
         s.soft[i] = LR_KERN_SOFTMAX_INIT;
     memset(s.o, 0, (size_t)nq * j->d * sizeof *s.o);
+    for (uint32_t i = 0; i < KEYS_AHEAD; i++)
+        ask_keys(j, at / PAGE_ROWS + i);
     for (; at < end; at += PIECE_ROWS)
         push_piece(j, at, MIN_OF(PIECE_ROWS, end - at), s);
 }

@@ -147,10 +147,11 @@ struct team;
 int lr_engine_team_open(struct team **out, unsigned n);
 void lr_engine_team_close(struct team *t);
 void lr_engine_team_run(struct team *t, void (*fn)(void *arg, unsigned i), void *arg);
-/* A barrier within fn; the last one to arrive resets the counter behind take. */
+/* A barrier within fn. */
 void lr_engine_team_sync(struct team *t);
-/* The next piece of work since the last sync: 0, 1, 2, .. */
-size_t lr_engine_team_take(struct team *t);
+/* One of n pieces of work for thread i, each handed out once since the last sync; n: none is left. All
+ * threads say the same n. */
+size_t lr_engine_team_take(struct team *t, unsigned i, size_t n);
 
 /* ---- attn.c ---- */
 

@@ -30,6 +30,7 @@
 #include "engine/engine_int.h"
 
 #define MUL_TOKENS 256u /* of one product: its block of x stays in the second-level cache */
+#define FEW 4u          /* tokens up to which a step is bound by memory and meetings: decoding */
 #define MUL_ROWS 32u    /* chunks of weights are multiples: kern/'s bands */
 
 struct part { /* a sequence's tokens in the matrix */
@@ -54,8 +55,8 @@ struct run {
 
 /* ---- pieces of work ---- */
 
-/* Runs `body` for index i in [0, n), pieces handed out by the team's counter. */
-#define TAKE(team, i, n) for (size_t i; (i = lr_engine_team_take(team)) < (n);)
+/* Runs `body` for index i in [0, n) on thread ith. */
+#define TAKE(team, i, n) for (size_t i; (i = lr_engine_team_take(team, ith, n)) < (n);)
 
 struct product {
     const struct lr_kern_rows *w;
@@ -67,7 +68,7 @@ static size_t chunk_rows(const struct run *r, size_t rows)
 {
     size_t n = rows / (r->e->threads * 4u) + 1;
     n = (n + MUL_ROWS - 1) / MUL_ROWS * MUL_ROWS;
-    return r->e->threads == 1 ? rows : n;
+    return r->e->threads == 1 ? rows : r->n_tok <= FEW ? MUL_ROWS : n;
 }
 
 /* Rows [at, at + n) of w with all tokens. */
@@ -117,15 +118,28 @@ static void project_onto(const struct run *r, unsigned ith, const struct product
     }
 }
 
-static void norm_rows(const struct run *r, float *out, const float *x, const float *weight)
+static void norm_tokens(const struct run *r, float *out, const float *weight, size_t from, size_t to)
 {
     uint32_t d = r->e->m->shape.n_embd;
-    TAKE(r->e->team, c, (r->n_tok + 7) / 8)
-    for (size_t t = 8 * c; t < MIN_OF(r->n_tok, 8 * c + 8); t++)
-        r->e->k->rmsnorm(out + t * d, x + t * d, weight, d, r->e->m->shape.eps);
+    for (size_t t = from; t < to; t++)
+        r->e->k->rmsnorm(out + t * d, r->e->s.x + t * d, weight, d, r->e->m->shape.eps);
 }
 
-static void embed_rows(const struct run *r)
+/* x normed, all tokens of it. Of few each thread norms all for itself: cheaper than to meet. */
+static const float *norm_rows(const struct run *r, unsigned ith, const float *weight)
+{
+    float *own = r->e->s.thread[ith].score;
+    if (r->n_tok <= FEW && r->n_tok * r->e->m->shape.n_embd <= BLOCK_QUERIES * PIECE_ROWS) {
+        norm_tokens(r, own, weight, 0, r->n_tok);
+        return own;
+    }
+    TAKE(r->e->team, c, (r->n_tok + 7) / 8)
+    norm_tokens(r, r->e->s.xn, weight, 8 * c, MIN_OF(r->n_tok, 8 * c + 8));
+    lr_engine_team_sync(r->e->team);
+    return r->e->s.xn;
+}
+
+static void embed_rows(const struct run *r, unsigned ith)
 {
     const struct lr_kern_rows *w = &r->e->m->embd;
     uint32_t d = r->e->m->shape.n_embd;
@@ -150,39 +164,57 @@ static const struct part *part_of(const struct run *r, uint32_t token)
     return &r->part[lo];
 }
 
-/* Norms, rotation, and the token's rows. */
-static void store_token(const struct run *r, uint32_t token)
+/* Norms of a token's key of one KV head, and of the queries of its group. */
+static void norm_head(const struct run *r, uint32_t token, uint32_t head)
 {
     const struct lr_engine_shape *h = &r->e->m->shape;
     const struct layer *l = &r->e->m->layers[r->layer];
-    const struct lr_kern *k = r->e->k;
-    uint32_t d = h->d_head;
-    float *q = r->e->s.q + (size_t)token * h->n_head * d;
-    float *key = r->e->s.k + (size_t)token * h->n_kv * d;
-    float *value = r->e->s.v + (size_t)token * h->n_kv * d;
-    const float *angles = r->e->s.angles + (size_t)token * h->n_rot;
-    const struct part *p = part_of(r, token);
-    for (uint32_t i = 0; l->q_norm && i < h->n_head; i++)
-        k->rmsnorm(q + i * d, q + i * d, l->q_norm, d, h->eps);
-    for (uint32_t i = 0; l->k_norm && i < h->n_kv; i++)
-        k->rmsnorm(key + i * d, key + i * d, l->k_norm, d, h->eps);
-    for (size_t i = 0; r->n_show && i < LR_COUNT(p->show); i++)
-        lr_engine_tap_pre(&p->show[i], h, token - p->first, q, key);
-    k->rope(q, h->n_head, d, h->n_rot, h->interleaved, angles);
-    k->rope(key, h->n_kv, d, h->n_rot, h->interleaved, angles);
-    for (uint32_t i = 0; i < h->n_kv; i++) {
-        const struct table *t = table_of(p->w->seq, r->layer, i);
-        size_t row = t->n - p->w->n + (token - p->first);
-        lr_engine_rows_put_k(p->w->seq, t, row, key + i * d);
-        lr_engine_rows_put_v(p->w->seq, t, row, value + i * d);
-    }
+    uint32_t d = h->d_head, group = h->n_head / h->n_kv;
+    float *q = r->e->s.q + ((size_t)token * h->n_head + (size_t)head * group) * d;
+    float *key = r->e->s.k + ((size_t)token * h->n_kv + head) * d;
+    for (uint32_t i = 0; l->q_norm && i < group; i++)
+        r->e->k->rmsnorm(q + i * d, q + i * d, l->q_norm, d, h->eps);
+    if (l->k_norm)
+        r->e->k->rmsnorm(key, key, l->k_norm, d, h->eps);
 }
 
-static void store_rows(const struct run *r)
+/* Rotates them, and stores the key and the value. */
+static void store_head(const struct run *r, uint32_t token, uint32_t head)
+{
+    const struct lr_engine_shape *h = &r->e->m->shape;
+    const struct part *p = part_of(r, token);
+    const float *angles = r->e->s.angles + (size_t)token * h->n_rot;
+    uint32_t d = h->d_head, group = h->n_head / h->n_kv;
+    float *q = r->e->s.q + ((size_t)token * h->n_head + (size_t)head * group) * d;
+    size_t at = ((size_t)token * h->n_kv + head) * d;
+    const struct table *t = table_of(p->w->seq, r->layer, head);
+    size_t row = t->n - p->w->n + (token - p->first);
+    r->e->k->rope(q, group, d, h->n_rot, h->interleaved, angles);
+    r->e->k->rope(r->e->s.k + at, 1, d, h->n_rot, h->interleaved, angles);
+    lr_engine_rows_put_k(p->w->seq, t, row, r->e->s.k + at);
+    lr_engine_rows_put_v(p->w->seq, t, row, r->e->s.v + at);
+}
+
+static void store_token(const struct run *r, uint32_t token)
+{
+    const struct lr_engine_shape *h = &r->e->m->shape;
+    const struct part *p = part_of(r, token);
+    for (uint32_t i = 0; i < h->n_kv; i++)
+        norm_head(r, token, i);
+    for (size_t i = 0; r->n_show && i < LR_COUNT(p->show); i++)
+        lr_engine_tap_pre(&p->show[i], h, token - p->first,
+                          r->e->s.q + (size_t)token * h->n_head * h->d_head,
+                          r->e->s.k + (size_t)token * h->n_kv * h->d_head);
+    for (uint32_t i = 0; i < h->n_kv; i++)
+        store_head(r, token, i);
+}
+
+static void store_rows(const struct run *r, unsigned ith)
 {
     TAKE(r->e->team, c, (r->n_tok + 7) / 8)
     for (size_t t = 8 * c; t < MIN_OF(r->n_tok, 8 * c + 8); t++)
         store_token(r, (uint32_t)t);
+    lr_engine_team_sync(r->e->team);
 }
 
 /* ---- attention ---- */
@@ -242,10 +274,15 @@ static void finish_job(const struct run *r, const struct attn_job *j, uint32_t t
                           r->n_show ? r->e->s.lse + at : NULL, n_head);
 }
 
-static void attend_whole(const struct run *r, unsigned ith, size_t i)
+/* store: the token's row of the head is not in the table yet. */
+static void attend_whole(const struct run *r, unsigned ith, size_t i, bool store)
 {
     struct attn_job j;
     uint32_t head, token = find_job(r, ith, i, &j, &head), nq = j.n_tok * j.group;
+    if (store) {
+        norm_head(r, token, head);
+        store_head(r, token, head);
+    }
     struct attn_scratch *a = j.scratch;
     struct attn_sum all = {a->soft, a->o}, one = {a->soft + nq, a->o + (size_t)nq * j.d};
     lr_engine_attn_queries(&j);
@@ -307,20 +344,39 @@ static void attend_split(const struct run *r, unsigned ith, size_t jobs, size_t 
     }
 }
 
-static void attend(const struct run *r, unsigned ith)
+/* Decoding tokens whose policy chooses what they read: on thread 0, the others wait. */
+static void choose_rows(struct run *r, unsigned ith)
 {
-    size_t jobs = count_jobs(r), spans = count_spans(r, jobs);
+    const struct lr_engine_shape *h = &r->e->m->shape;
+    for (size_t i = 0; !ith && i < r->n_part; i++)
+        lr_engine_host_choose(r->part[i].w, r->layer, r->part[i].pos,
+                              r->e->s.q + (size_t)r->part[i].first * h->n_head * h->d_head);
+    lr_engine_team_sync(r->e->team);
+}
+
+/* Stores and attends. When every sequence has one token a job needs no row but its own table's: it
+ * stores that itself, and nobody waits for the others in between. */
+static void attend(struct run *r, unsigned ith)
+{
+    bool alone = r->n_tok == r->n_part && !r->n_show && !r->choosing;
+    size_t jobs = count_jobs(r), spans = alone ? count_spans(r, jobs) : 0;
+    if (!alone || spans)
+        store_rows(r, ith);
+    if (r->choosing)
+        choose_rows(r, ith);
+    if (!alone)
+        spans = count_spans(r, jobs);
     if (spans) {
         attend_split(r, ith, jobs, spans);
         return;
     }
     TAKE(r->e->team, i, jobs)
-    attend_whole(r, ith, i);
+    attend_whole(r, ith, i, alone);
 }
 
 /* ---- the layers ---- */
 
-static void feed_forward(const struct run *r, unsigned ith, const struct layer *l)
+static void feed_forward(const struct run *r, unsigned ith, const struct layer *l, const float *x)
 {
     const struct lr_engine_shape *h = &r->e->m->shape;
     const struct scratch *s = &r->e->s;
@@ -329,8 +385,8 @@ static void feed_forward(const struct run *r, unsigned ith, const struct layer *
     TAKE(r->e->team, c, chunks)
     {
         size_t at = c * chunk, n = MIN_OF(chunk, h->n_ff - at);
-        mul_rows(r, ith, &gate, s->xn, h->n_embd, at, n);
-        mul_rows(r, ith, &up, s->xn, h->n_embd, at, n);
+        mul_rows(r, ith, &gate, x, h->n_embd, at, n);
+        mul_rows(r, ith, &up, x, h->n_embd, at, n);
         for (uint32_t t = 0; t < r->n_tok; t++) {
             size_t i = (size_t)t * h->n_ff + at;
             r->e->k->silu_mul(s->gate + i, s->gate + i, s->up + i, n);
@@ -361,16 +417,6 @@ static void show_layer(struct run *r, unsigned ith)
     lr_engine_team_sync(r->e->team);
 }
 
-/* Decoding tokens whose policy chooses what they read: on thread 0, the others wait. */
-static void choose_rows(struct run *r, unsigned ith)
-{
-    const struct lr_engine_shape *h = &r->e->m->shape;
-    for (size_t i = 0; !ith && i < r->n_part; i++)
-        lr_engine_host_choose(r->part[i].w, r->layer, r->part[i].pos,
-                              r->e->s.q + (size_t)r->part[i].first * h->n_head * h->d_head);
-    lr_engine_team_sync(r->e->team);
-}
-
 static void walk_layer(struct run *r, unsigned ith, const struct layer *l)
 {
     const struct lr_engine_shape *h = &r->e->m->shape;
@@ -378,14 +424,8 @@ static void walk_layer(struct run *r, unsigned ith, const struct layer *l)
     struct team *team = r->e->team;
     const struct product qkv[] = {{&l->wq, l->bq, s->q}, {&l->wk, l->bk, s->k}, {&l->wv, l->bv, s->v}};
     const struct product out = {&l->wo, l->bo, s->tmp}, down = {&l->down, NULL, s->tmp};
-    norm_rows(r, s->xn, s->x, l->attn_norm);
+    project(r, ith, qkv, LR_COUNT(qkv), norm_rows(r, ith, l->attn_norm), h->n_embd);
     lr_engine_team_sync(team);
-    project(r, ith, qkv, LR_COUNT(qkv), s->xn, h->n_embd);
-    lr_engine_team_sync(team);
-    store_rows(r);
-    lr_engine_team_sync(team);
-    if (r->choosing)
-        choose_rows(r, ith);
     attend(r, ith);
     lr_engine_team_sync(team);
     if (r->n_show)
@@ -393,12 +433,10 @@ static void walk_layer(struct run *r, unsigned ith, const struct layer *l)
     if (r->rc)
         return;
     if (!ith)
-        r->layer++; /* read again in the next layer's store_rows, several meetings from here */
+        r->layer++; /* read again in the next layer's attend, several meetings from here */
     project_onto(r, ith, &out, s->att, (size_t)h->n_head * h->d_head);
     lr_engine_team_sync(team);
-    norm_rows(r, s->xn, s->x, l->ffn_norm);
-    lr_engine_team_sync(team);
-    feed_forward(r, ith, l);
+    feed_forward(r, ith, l, norm_rows(r, ith, l->ffn_norm));
     lr_engine_team_sync(team);
     project_onto(r, ith, &down, s->gate, h->n_ff);
     lr_engine_team_sync(team);
@@ -449,7 +487,7 @@ static void walk(void *arg, unsigned ith)
     struct run *r = arg;
     const struct lr_engine_model *m = r->e->m;
     struct team *team = r->e->team;
-    embed_rows(r);
+    embed_rows(r, ith);
     lr_engine_team_sync(team);
     for (uint32_t i = 0; i < m->shape.n_layer; i++) {
         walk_layer(r, ith, &m->layers[i]);

@@ -8,10 +8,17 @@
  * microsecond when all are running, and must not burn a core when one of them was put aside: a thread
  * spins SPIN times and then sleeps on the condition variable. Between steps all sleep after the spin.
  *
- * Work is handed out by a counter (take), not cut in equal parts beforehand: on a machine shared with
- * others one thread is often late. Which thread does a piece changes no bit of it (kern.h), so this is
- * free. The counter belongs to the phase: the last thread at a meeting resets it before it opens the
- * gate, which is why nobody can take from the next phase early.
+ * Work is handed out by counters (take). Each thread has an equal share of the pieces, neighbours in
+ * memory, and a counter on a cache line of its own; who is done with its share goes on with what the
+ * others have left, for on a machine shared with others one thread is often late. Which thread does a
+ * piece changes no bit of it (kern.h), so this is free. Neighbours, because a product asks the cache
+ * for the weights behind the ones it multiplies (kern/): they should be the same thread's. One counter
+ * for all cost a miss a piece, and half of what was asked for went to the wrong core.
+ *
+ *   pieces    | 0 1 2 3 4 | 5 6 7 8 9 |      thread 0: 0 1 2 .., then from 5 .. 9 what is left
+ *
+ * A counter belongs to a phase: the generation of the meeting is in its upper half, and the first to
+ * take from it in a new phase begins at 0. Nobody resets anything.
  *
  * Memory order: the gate's generation is stored after everything the arrivers did (their arrival is a
  * read-modify-write with acquire and release), and loaded with acquire by who leaves. `sleepers` and
@@ -32,13 +39,18 @@ struct gate {
     pthread_cond_t cv;
 };
 
+struct share {
+    _Atomic uint64_t next; /* generation << 32 | pieces taken */
+    char pad[120];         /* nobody else's line, nor the neighbour that is fetched with it */
+};
+
 struct team {
     unsigned n;             /* threads, the caller's included */
     unsigned started;       /* pthreads that run */
     pthread_t *thread;      /* (n - 1) */
     struct gate start, meet;
     atomic_uint arrived;
-    atomic_size_t next;     /* piece of work */
+    struct share *share;    /* (n) */
     void (*fn)(void *arg, unsigned i); /* written before start's generation */
     void *arg;
     bool stop;
@@ -91,13 +103,35 @@ void lr_engine_team_sync(struct team *t)
         return;
     }
     atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
-    atomic_store_explicit(&t->next, 0, memory_order_relaxed);
     gate_open(&t->meet);
 }
 
-size_t lr_engine_team_take(struct team *t)
+/* Takes one of n pieces; n or more: none left. */
+static size_t take_from(struct share *s, unsigned generation, size_t n)
 {
-    return atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed);
+    const uint64_t phase = (uint64_t)generation << 32;
+    uint64_t v = atomic_load_explicit(&s->next, memory_order_relaxed);
+    if (!n)
+        return 0;
+    while ((v ^ phase) >> 32)
+        if (atomic_compare_exchange_weak_explicit(&s->next, &v, phase | 1, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return 0;
+    if ((v & UINT32_MAX) >= n)
+        return n;
+    return atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed) & UINT32_MAX;
+}
+
+size_t lr_engine_team_take(struct team *t, unsigned i, size_t n)
+{
+    unsigned generation = atomic_load_explicit(&t->meet.generation, memory_order_relaxed);
+    for (unsigned j = 0; j < t->n; j++) {
+        size_t who = (i + j) % t->n, first = n * who / t->n, share = n * (who + 1) / t->n - first;
+        size_t piece = take_from(&t->share[who], generation, share);
+        if (piece < share)
+            return first + piece;
+    }
+    return n;
 }
 
 static void *member_main(void *arg)
@@ -120,7 +154,6 @@ void lr_engine_team_run(struct team *t, void (*fn)(void *arg, unsigned i), void 
 {
     t->fn = fn;
     t->arg = arg;
-    atomic_store_explicit(&t->next, 0, memory_order_relaxed);
     gate_open(&t->start);
     fn(arg, 0);
     lr_engine_team_sync(t);
@@ -156,10 +189,11 @@ int lr_engine_team_open(struct team **out, unsigned n)
     struct team *t = lr_new(struct team);
     LR_FAIL_IF(!t, LR_ENOMEM);
     t->thread = lr_calloc(n, sizeof *t->thread);
+    t->share = lr_calloc(n, sizeof *t->share);
     t->n = n;
     gate_init(&t->start);
     gate_init(&t->meet);
-    int rc = t->thread ? 0 : LR_ENOMEM;
+    int rc = t->thread && t->share ? 0 : LR_ENOMEM;
     for (unsigned i = 1; !rc && i < n; i++) {
         rc = start_member(t, i);
         t->started += !rc;
@@ -183,5 +217,6 @@ void lr_engine_team_close(struct team *t)
     gate_free(&t->start);
     gate_free(&t->meet);
     lr_free(t->thread);
+    lr_free(t->share);
     lr_free(t);
 }

@@ -548,7 +548,7 @@ static void mul(const struct lr_kern_rows *w, size_t k, const float *x, size_t x
 
 /* ---- mix: sums of rows ---- */
 
-#define MIX_TOKENS 2
+#define MIX_TOKENS TOKENS_FUSED
 
 /* A strip of 32 columns and `tokens` tokens stays in registers while the rows go by. */
 INLINE void mix_strip(enum source from, int tokens, const struct lr_kern_rows *v, size_t at,
@@ -599,10 +599,16 @@ INLINE void mix_from(enum source from, const struct lr_kern_rows *v, size_t k, c
         float *ot = out + t * out_stride;
         size_t now = min_size(n_tok - t, MIX_TOKENS), at = 0;
         for (; at + 32 <= k; at += 32) {
-            if (now == MIX_TOKENS)
-                mix_strip(from, MIX_TOKENS, v, at, pt, p_stride, ot + at, out_stride);
-            else
+            if (now == 1)
                 mix_strip(from, 1, v, at, pt, p_stride, ot + at, out_stride);
+            else if (now == 2)
+                mix_strip(from, 2, v, at, pt, p_stride, ot + at, out_stride);
+#if MIX_TOKENS == 4
+            else if (now == 3)
+                mix_strip(from, 3, v, at, pt, p_stride, ot + at, out_stride);
+            else
+                mix_strip(from, 4, v, at, pt, p_stride, ot + at, out_stride);
+#endif
         }
         for (; at < k; at += 15)
             for (size_t u = 0; u < now; u++)
