@@ -197,6 +197,33 @@ static int open_buffers(struct eval_run *r)
     return rc ? lr_err_set(r->err, rc, "words", "%s", lr_strerror(rc)) : 0;
 }
 
+/* Opens each pair of policy and budget once, so that what this model cannot do (a codec that needs wider
+ * heads, a budget of less than a page) is told before any work. Of the usual list it is left out. */
+static int try_cells(struct eval_run *r)
+{
+    struct eval_plan *p = r->plan;
+    uint32_t kept = 0;
+    for (uint32_t c = 0; c < p->n_cell; c++) {
+        const struct eval_cell cell = p->cell[c];
+        const struct lr_engine_seq_opts o = {
+            .policy = {.stack = &p->stack[cell.stack], .budget = cell.budget}};
+        struct lr_engine_seq *s;
+        struct lr_err own = {0};
+        bool plain = cell.kind == EVAL_FULL || cell.kind == EVAL_EMPTY;
+        int rc = plain ? 0 : lr_engine_seq_open(&s, r->engine, &o, &own);
+        if (!plain && !rc)
+            lr_engine_seq_close(s);
+        if (rc && (r->opts->policies || rc == LR_ENOMEM))
+            return lr_err_set(r->err, rc, cell.policy, "%s", own.msg);
+        if (rc)
+            tell(r, own.msg);
+        else
+            p->cell[kept++] = cell;
+    }
+    p->n_cell = kept;
+    return 0;
+}
+
 static int run_opened(struct eval_run *r, struct lr_buf *text, unsigned *failed)
 {
     struct lr_buf id;
@@ -229,6 +256,7 @@ int lr_eval_kv(const struct lr_eval_kv *o, struct lr_buf *text, unsigned *failed
     if (!rc) {
         rc = lr_eval_plan_make(plan, o, lr_engine_model_shape(r->model)->n_ctx, r->err);
         rc = rc ? rc : open_buffers(r);
+        rc = rc ? rc : try_cells(r);
         rc = rc ? rc : run_opened(r, text, failed);
         lr_eval_plan_free(plan);
     }
