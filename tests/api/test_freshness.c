@@ -434,7 +434,8 @@ static void without_an_upstream_the_stored_is_still_served(void **state)
 {
     (void)state;
     static const char *const args[] = {"--answer-stale-if-error", "1h",
-                                       "--answer-stale-while-revalidate", "1h", NULL};
+                                       "--answer-stale-while-revalidate", "1h",
+                                       "--model", "none", NULL};
     struct gw *g = gw_start(up, NULL, args);
     char dir[256];
     expect(g, "", ASK("prove"), "miss", NULL);

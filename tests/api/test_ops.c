@@ -280,7 +280,7 @@ static void no_model_is_said_in_one_line(void **state)
     (void)state;
     char cmd[1200], line[4096] = "", dir[] = "/tmp/larder-test-XXXXXX";
     assert_non_null(mkdtemp(dir));
-    snprintf(cmd, sizeof cmd, "timeout 2 %s serve --listen 127.0.0.1:0 --data %s 2>&1; rm -rf %s",
+    snprintf(cmd, sizeof cmd, "timeout 2 %s serve --model none --listen 127.0.0.1:0 --data %s 2>&1; rm -rf %s",
              getenv("LARDER"), dir, dir);
     FILE *f = popen(cmd, "r");
     size_t n = fread(line, 1, sizeof line - 1, f);

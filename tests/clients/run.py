@@ -2,7 +2,8 @@
 """The official clients against larder: python run.py LARDER. Ends with 'N passed, N failed'.
 
 Every test runs for both upstream dialects, and each question is asked until it comes from the cache:
-the cached answer must look to the client as the first one did.
+the cached answer must look to the client as the first one did. A model of this machine, with random
+weights, answers the last ones.
 """
 import json
 import re
@@ -32,7 +33,14 @@ class House:
         self.dir = tempfile.TemporaryDirectory()
         config = self.dir.name + "/larder.yaml"
         with open(config, "w") as f:
-            f.write(f"upstreams:\n  - url: http://127.0.0.1:{self.upstream.server_port}\n    dialect: {dialect}\n")
+            if dialect == "local":
+                nano = self.dir.name + "/nano.gguf"
+                subprocess.run([program, "model", "random", "--like", "nano", "--out", nano], check=True,
+                               stdout=subprocess.DEVNULL)
+                f.write(f"model: [{nano}]\n")
+            else:
+                f.write(f"upstreams:\n  - url: http://127.0.0.1:{self.upstream.server_port}\n"
+                        f"    dialect: {dialect}\n")
         self.process = subprocess.Popen(
             [program, "serve", "--config", config, "--listen", "127.0.0.1:0", "--data", self.dir.name + "/data"],
             stdout=subprocess.PIPE, text=True)
@@ -178,22 +186,80 @@ def models(h):
     assert [m.id for m in h.openai.models.list()] == ["m"]
 
 
+def local_openai(h):
+    def ask(stream):
+        return h.openai.chat.completions.create(model="nano", max_tokens=12, stream=stream,
+                                                messages=[{"role": "user", "content": "hi"}])
+    whole = ask(False)
+    assert whole.model == "nano" and whole.usage.completion_tokens == 12
+    text = "".join(c.choices[0].delta.content or "" for c in ask(True) if c.choices)
+    assert text == whole.choices[0].message.content  # from the shelf
+
+
+def local_structured(h):
+    schema = {"type": "object", "properties": {"sunny": {"type": "boolean"}}, "required": ["sunny"],
+              "additionalProperties": False}
+    r = h.openai.chat.completions.create(
+        model="nano", messages=[{"role": "user", "content": "weather?"}],
+        response_format={"type": "json_schema", "json_schema": {"name": "w", "strict": True, "schema": schema}})
+    assert isinstance(json.loads(r.choices[0].message.content)["sunny"], bool)
+
+
+def local_responses(h):
+    r = h.openai.responses.create(model="nano", input="hi", max_output_tokens=16)
+    assert r.output_text and r.usage.output_tokens == 16
+
+
+def local_anthropic(h):
+    with h.anthropic.messages.stream(model="nano", max_tokens=12,
+                                     messages=[{"role": "user", "content": "hi stream"}]) as s:
+        text = "".join(s.text_stream)
+        final = s.get_final_message()
+    assert text and final.stop_reason == "max_tokens" and final.usage.output_tokens == 12
+
+
+def local_embeddings(h):
+    r = h.openai.embeddings.create(model="nano", input=["a", "b"])  # base64 on the wire
+    for d in r.data:
+        assert abs(sum(x * x for x in d.embedding) - 1) < 1e-3
+
+
+def local_errors(h):
+    long = [{"role": "user", "content": "x" * 2000}]
+    try:
+        h.openai.chat.completions.create(model="nano", messages=long)
+        raise AssertionError("no error")
+    except openai.BadRequestError as e:
+        assert e.code == "context_length_exceeded", e
+    try:
+        h.anthropic.messages.create(model="nano", max_tokens=5, messages=long)
+        raise AssertionError("no error")
+    except anthropic.BadRequestError as e:
+        assert "context" in str(e), e
+
+
+def local_models(h):
+    assert [m.id for m in h.openai.models.list()] == ["nano"]
+
+
+LOCAL_TESTS = [local_openai, local_structured, local_responses, local_anthropic, local_embeddings, local_errors,
+               local_models]
 TESTS = [openai_whole, openai_stream, openai_tools, openai_tools_stream, anthropic_whole, anthropic_stream,
          anthropic_tools, anthropic_tools_stream, embeddings, errors, models]
 
 
 def main():
     passed = failed = 0
-    for dialect in ("openai", "anthropic"):
+    for dialect in ("openai", "anthropic", "local"):
         house = House(sys.argv[1], dialect)
-        for test in TESTS:
+        for test in LOCAL_TESTS if dialect == "local" else TESTS:
             try:
                 test(house)
                 passed += 1
-                print(f"ok   {test.__name__} ({dialect} upstream)")
+                print(f"ok   {test.__name__} ({dialect})")
             except Exception:
                 failed += 1
-                print(f"FAIL {test.__name__} ({dialect} upstream)")
+                print(f"FAIL {test.__name__} ({dialect})")
                 traceback.print_exc()
         house.close()
     print(f"{passed} passed, {failed} failed")
