@@ -76,7 +76,7 @@ static int add_cell(struct eval_plan *p, const struct eval_cell *c, struct lr_er
 
 static bool is_full(const struct lr_policy_stack *s)
 {
-    return !lr_policy_stack_evicts(s) && !s->select && !s->codec;
+    return !lr_policy_stack_evicts(s) && s->select < 0 && !s->codec;
 }
 
 static int add_budgets(struct eval_plan *p, struct eval_cell c, const char *budgets, struct lr_err *err)
@@ -122,7 +122,7 @@ static int add_cells(struct eval_plan *p, struct lr_err *err)
         struct eval_cell w = {.kind = EVAL_WHOLE, .stack = i, .policy = s->text, .budget = whole,
                               .label = "100%", .control = true};
         LR_TRY(add_cell(p, &w, err));
-        if (s->evict && strcmp(s->evict->policy->name, "snapkv") == 0) {
+        if (s->evict >= 0 && strcmp(s->part[s->evict].policy->name, "snapkv") == 0) {
             struct eval_cell d = {.kind = EVAL_SHUFFLED, .stack = i, .policy = "shuffled", .control = true};
             if (strcmp(s->text, "snapkv") == 0)
                 LR_TRY(add_budgets(p, d, budgets, err));

@@ -38,7 +38,7 @@ static int edit(void *st, struct lr_policy_seq *q, const struct lr_policy_edit *
 
 void lr_eval_shuffle(struct lr_policy_stack *s)
 {
-    struct lr_policy_part *part = &s->part[s->evict - s->part];
+    struct lr_policy_part *part = &s->part[s->evict];
     inner = part->policy;
     wrapper = *inner;
     wrapper.open = open_wrapped;
