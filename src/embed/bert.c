@@ -14,9 +14,9 @@
  * what else is in the batch.
  *
  * int8 means weights: Q8_0, 1.06 bytes each, decoded in the products' tiles; activations stay f32.
- * Cosines with the same model in f32: bench/embed.c. Tried: activations of eight bits as well (kern/'s
- * mulq). It multiplies row by row and lost to the tiled product from a dozen tokens on (3,700 against
- * 5,900 tokens/s, MiniLM-L6, one Zen 5 core), and cost a further 5e-4 in the cosine.
+ * Cosines with the same model in f32: bench/embed.c. Tried: activations of eight bits as well
+ * (kern/'s mulq). It multiplies row by row and lost to the tiled product from a dozen tokens on
+ * (3,700 against 5,900 tokens/s, MiniLM-L6, one Zen 5 core), and cost a further 5e-4 in the cosine.
  *
  * GELU is the error function's, by a rational approximation (Abramowitz and Stegun 7.1.26, error
  * below 1.5e-7) over kern/'s exp: libm's erff was a quarter of the time of a short batch.
@@ -140,12 +140,12 @@ static int read_back(struct reader *r)
 }
 
 int lr_embed_bert_open(struct bert *b, const struct spec *spec, struct source *s,
-                       struct lr_nn_tok *tok, bool exact, struct lr_blake3 *id)
+                       struct lr_nn_tok *tok, bool exact)
 {
     struct reader r = {b, s};
     *b = (struct bert){.spec = *spec, .exact = exact, .tok = tok};
     b->roles = *lr_nn_tok_roles(tok);
-    LR_TRY(lr_embed_tok_digest(tok, id, s->err));
+    LR_TRY(lr_embed_tok_digest(tok, &s->id, s->err));
     LR_TRY(read_front(&r));
     b->blocks = lr_calloc(spec->n_layer, sizeof *b->blocks);
     LR_FAIL_IF(!b->blocks, lr_err_set(s->err, LR_ENOMEM, "layers", "out of memory"));
@@ -189,8 +189,8 @@ static void *take(char *p, size_t *used, size_t n, size_t size)
     return at;
 }
 
-/* Bounds: 8,192 tokens of 4,096 elements, 128 of 16,384: a gigabyte at the very most, for a model whose
- * positions alone are 128 MiB. */
+/* Bounds: 8,192 tokens of 4,096 elements, 128 of 16,384: a gigabyte at the very most, for a model
+ * whose positions alone are 128 MiB. */
 static size_t lay_out(const struct bert *b, struct lr_embed_scratch *s, char *p)
 {
     size_t t = s->tokens_max, d = b->spec.n_embd, ff = b->spec.n_ff, used = 0;

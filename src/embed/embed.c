@@ -4,9 +4,9 @@
  *   path --- folder? --- folder.c --+
  *        \-- GGUF ------ meta.c ----+-- spec --- bert.c | static.c --- model (immutable)
  *
- * The id is BLAKE3 over: a version of this arithmetic, the kind, every setting that changes a vector,
- * the vocabulary, every tensor as it is used. Names and licences are not in it, nor is the container.
- * For a remote encoder it is over how it is asked, for its weights are not ours to see.
+ * The id is BLAKE3 over: a version of this arithmetic, the kind, every setting that changes a
+ * vector, the vocabulary, every tensor as it is used. Names and licences are not in it, nor is the
+ * container. For a remote encoder it is over how it is asked, for its weights are not ours to see.
  */
 #include "embed/embed_int.h"
 
@@ -99,13 +99,11 @@ static void digest_settings(struct lr_blake3 *id, const struct spec *s, bool exa
 static int fill(struct lr_embed_model *m, struct spec *spec, struct source *src,
                 struct lr_nn_tok *tok, const struct lr_embed_opts *opts)
 {
-    struct lr_blake3 id;
     bool exact = opts && opts->exact, bert = spec->kind != LR_EMBED_STATIC;
     struct lr_embed_info *i = &m->info;
     if (opts && opts->tokens_max)
         spec->tokens_max = MIN_OF(MAX_OF(opts->tokens_max, 3u), spec->tokens_max);
-    digest_settings(&id, spec, exact);
-    src->id = &id;
+    digest_settings(&src->id, spec, exact);
     src->bytes = &i->bytes;
     src->weights = &i->weights;
     i->kind = spec->kind;
@@ -113,11 +111,11 @@ static int fill(struct lr_embed_model *m, struct spec *spec, struct source *src,
     i->layers = spec->n_layer;
     i->hidden = spec->n_embd;
     memcpy(i->name, spec->name, sizeof i->name);
-    int rc = bert ? lr_embed_bert_open(&m->bert, spec, src, tok, exact, &id)
-                  : lr_embed_table_open(&m->table, spec, src, tok, exact, &id);
+    int rc = bert ? lr_embed_bert_open(&m->bert, spec, src, tok, exact)
+                  : lr_embed_table_open(&m->table, spec, src, tok, exact);
     LR_TRY(rc);
     i->dim = spec->kind == LR_EMBED_PAIR ? 0 : bert ? m->bert.dim : m->table.dim;
-    lr_blake3_out(&id, i->id.b, sizeof i->id.b);
+    lr_blake3_out(&src->id, i->id.b, sizeof i->id.b);
     return 0;
 }
 

@@ -109,8 +109,8 @@ int lr_embed_encode(const struct lr_embed_model *e, struct lr_embed_scratch *s,
                     const struct lr_str *texts, size_t n, float *vectors,
                     struct lr_embed_note *notes, struct lr_err *err);
 
-/* Multiplies vectors by `head` (dim_out rows of dim_in elements) and brings them to unit length: what
- * an encoder does whose file has a head. Zeros stay zeros. */
+/* Multiplies vectors by `head` (dim_out rows of dim_in elements) and brings them to unit length:
+ * what an encoder does whose file has a head. Zeros stay zeros. */
 void lr_embed_project(const float *head, uint32_t dim_in, uint32_t dim_out, const float *in,
                       size_t n, float *out);
 

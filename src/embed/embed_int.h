@@ -43,7 +43,7 @@ struct source {
     const struct lr_nn_st *st;
     const char *prefix;         /* of the names in st: "" or "bert." */
     struct lr_err *err;
-    struct lr_blake3 *id;       /* everything read goes in; may be NULL */
+    struct lr_blake3 id;        /* everything read goes in; started by the caller */
     uint64_t *bytes, *weights;  /* counted on */
     size_t used;                /* tensors found */
 };
@@ -108,7 +108,8 @@ void lr_embed_folder_close(struct folder *f);
 struct block {
     struct matrix q, k, v, out, up, down;
     float *bq, *bk, *bv, *bout, *bup, *bdown;        /* owned */
-    float *norm1_w, *norm1_b, *norm2_w, *norm2_b;    /* owned; after attention, after feed-forward */
+    float *norm1_w, *norm1_b;                        /* owned; after attention */
+    float *norm2_w, *norm2_b;                        /* owned; after feed-forward */
 };
 
 struct bert {
@@ -151,7 +152,7 @@ struct lr_embed_scratch {
 
 /* Reads tensors from s; tok becomes the net's, even on errors. */
 int lr_embed_bert_open(struct bert *b, const struct spec *spec, struct source *s,
-                       struct lr_nn_tok *tok, bool exact, struct lr_blake3 *id);
+                       struct lr_nn_tok *tok, bool exact);
 void lr_embed_bert_close(struct bert *b);
 int lr_embed_bert_scratch(const struct bert *b, struct lr_embed_scratch **out);
 /* States of all tokens of s->token[0..n_tokens) in s->x, sequences as in s->spans. */
@@ -182,7 +183,7 @@ struct table {
     uint32_t dim;
 };
 int lr_embed_table_open(struct table *t, const struct spec *spec, struct source *s,
-                        struct lr_nn_tok *tok, bool exact, struct lr_blake3 *id);
+                        struct lr_nn_tok *tok, bool exact);
 void lr_embed_table_close(struct table *t);
 int lr_embed_table_scratch(const struct table *t, struct lr_embed_scratch **out);
 int lr_embed_table_encode(const struct table *t, struct lr_embed_scratch *s,

@@ -105,8 +105,8 @@ static int read_pooling(struct ctx *c, const struct lr_json *o)
             c->f->spec.pooling = LR_EMBED_CLS;
         else if (!lr_str_is(m->key, "pooling_mode_mean_tokens"))
             return lr_err_set(c->err, LR_EUNSUPPORTED, "1_Pooling/config.json",
-                              "%.*s is not supported (mean and CLS are)", (int)MIN_OF(m->key.n, 64u),
-                              m->key.p);
+                              "%.*s is not supported (mean and CLS are)",
+                              (int)MIN_OF(m->key.n, 64u), m->key.p);
     }
     if (o && n != 1)
         return lr_err_set(c->err, LR_EUNSUPPORTED, "1_Pooling/config.json",

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * embed/meta.c - what a GGUF file says about an encoder, checked before it is believed, and the same
- * written down again (docs/formats/embed.md).
+ * embed/meta.c - what a GGUF file says about an encoder, checked before it is believed, and the
+ * same written down again (docs/formats/embed.md).
  *
- * Architecture "bert" is read as other programs write it: post-norm layers, absolute positions, GELU
- * by the error function, attention to both sides. "larder-static" is ours: a table of vectors, a
- * weight a token, perhaps a head. A BERT with pooling type RANK, or with a classifier's tensors, is a
- * pair verifier; larder.pair.scale and .bias calibrate it.
+ * Architecture "bert" is read as other programs write it: post-norm layers, absolute positions,
+ * GELU by the error function, attention to both sides. "larder-static" is ours: a table of vectors,
+ * a weight a token, perhaps a head. A BERT with pooling type RANK, or with a classifier's tensors,
+ * is a pair verifier; larder.pair.scale and .bias calibrate it.
  *
- * Layers and positions may be few by mistake (the tensors will not fit and say so), never many: every
- * number has its maximum, and products of two of them fit 64 bits.
+ * Layers and positions may be few by mistake (the tensors will not fit and say so), never many:
+ * every number has its maximum, and products of two of them fit 64 bits.
  */
 #include "embed/embed_int.h"
 

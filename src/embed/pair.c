@@ -9,10 +9,10 @@
  * "enable 2FA" from "disable 2FA" is easily lost there; here every word sees every word. It costs a
  * run a pair, so it is for candidates that the encoder found and the gates let pass.
  *
- * Order. "a same as b" must not depend on who came first, but a cross-encoder's answer does. The side
- * that is the lesser in memcmp's order is always first: symmetry costs nothing. Training shows both
- * orders, so neither is strange to the model. Tried: the mean of both orders; twice the price, and
- * the bound of the shelf above is learned on whatever this says.
+ * Order. "a same as b" must not depend on who came first, but a cross-encoder's answer does. The
+ * side that is the lesser in memcmp's order is always first: symmetry costs nothing. Training shows
+ * both orders, so neither is strange to the model. Tried: the mean of both orders; twice the price,
+ * and the bound of the shelf above is learned on whatever this says.
  *
  * Calibration. scale and bias are fitted on pairs the model has not seen (Platt, "Probabilistic
  * outputs for support vector machines", 1999; temperature: Guo et al., 2017) and live in the file.

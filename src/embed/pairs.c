@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * embed/pairs.c - labelled pairs from CSV, and what a threshold makes of their scores.
  *
- * CSV after RFC 4180: fields may be quoted, a quote inside is doubled, line ends within quotes belong to
- * the field; a line may end with CR LF or LF. The header names the columns; others are passed over. A
- * record of another number of fields than the header's is an error, with its line.
+ * CSV after RFC 4180: fields may be quoted, a quote inside is doubled, line ends within quotes
+ * belong to the field; a line may end with CR LF or LF. The header names the columns; others are
+ * passed over. A record of another number of fields than the header's is an error, with its line.
  *
- * Quality. Pairs are sorted by score once; every distinct score is a possible threshold ("same" from
- * here on), so the sweep sees each of them: true and false positives are running counts.
+ * Quality. Pairs are sorted by score once; every distinct score is a possible threshold ("same"
+ * from here on), so the sweep sees each of them: true and false positives are running counts.
  */
 #include "embed/embed_int.h"
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * embed/pca.c - the main directions of a set of vectors.
  *
- * Covariance in doubles, then Jacobi's rotations: sweep over all pairs (p, q), turn each so that the
- * entry between them is zero, until what is off the diagonal is nothing. Quadratic convergence, eight
- * sweeps or so; 384 directions take a second, which a command line tool has. Directions are signed so
- * that their largest element is positive: the same vectors give the same head.
+ * Covariance in doubles, then Jacobi's rotations: sweep over all pairs (p, q), turn each so that
+ * the entry between them is zero, until what is off the diagonal is nothing. Quadratic convergence,
+ * eight sweeps or so; 384 directions take a second, which a command line tool has. Directions are
+ * signed so that their largest element is positive: the same vectors give the same head.
  *
  * As in MeanCache (Gill et al., 2024) means are taken off to find directions and not to use them:
  * the head stays a plain matrix, and cosines of unit vectors hardly have a common mean.

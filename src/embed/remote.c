@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  * embed/remote.c - vectors from somebody else's /v1/embeddings.
  *
- *   caller (a worker)   piece of texts -> JSON -> lr_net_start, wait ... done -> JSON -> unit vectors
+ *   caller (a worker)   texts -> JSON -> lr_net_start, wait ...... done -> JSON -> unit vectors
  *   net thread                                    body*, done: signal
  *
- * A cache step that is late is a miss, so: one attempt, one deadline over all pieces of a call, every
- * failure a number the caller turns into a miss. net/ calls done exactly once, at the deadline at the
- * latest; waiting for it is what bounds the call, and what makes it safe to keep the request on the
- * caller's stack.
+ * A cache step that is late is a miss, so: one attempt, one deadline over all pieces of a call,
+ * every failure a number the caller turns into a miss. net/ calls done exactly once, at the
+ * deadline at the latest; waiting for it is what bounds the call, and what makes it safe to keep
+ * the request on the caller's stack.
  *
- * The answer is believed as far as it can be checked: so many vectors, each index once, the dimension
- * that was promised, numbers, not all zeros. A model that changes behind its name cannot be seen from
- * here; the id has an operator's `revision` for that.
+ * The answer is believed as far as it can be checked: so many vectors, each index once, the
+ * dimension that was promised, numbers, not all zeros. A model that changes behind its name cannot
+ * be seen from here; the id has an operator's `revision` for that.
  *
  * Source: OpenAI's API reference, "Create embeddings"; vLLM, llama.cpp and TEI answer alike.
  */
@@ -85,8 +85,8 @@ static int check(const struct lr_embed_remote *r, struct lr_err *err)
         return lr_err_set(err, LR_EINVAL, "remote encoder", "a URL and a model are needed");
     LR_TRY(lr_net_url_check(lr_strz(r->url), err));
     if (r->dim < 1 || r->dim > LR_EMBED_DIM_MAX)
-        return lr_err_set(err, LR_EINVAL, "remote encoder", "dimension %u, expected 1 to %u", r->dim,
-                          LR_EMBED_DIM_MAX);
+        return lr_err_set(err, LR_EINVAL, "remote encoder", "dimension %u, expected 1 to %u",
+                          r->dim, LR_EMBED_DIM_MAX);
     if (r->deadline_ms > DEADLINE_MAX)
         return lr_err_set(err, LR_EINVAL, "remote encoder", "a deadline of more than an hour");
     return 0;
@@ -307,8 +307,8 @@ static int write_body(const struct remote *r, const struct piece *p, struct lr_b
     return b->rc;
 }
 
-/* Rows came in the order of sending, packed at the front: puts them where they belong, zeros between.
- * From the back, for a row never moves down. */
+/* Rows came in the order of sending, packed at the front: puts them where they belong, zeros
+ * between. From the back, for a row never moves down. */
 static void spread(const struct piece *p, size_t n, uint32_t dim, float *vectors)
 {
     size_t left = p->n;

@@ -5,9 +5,10 @@
  *   "blk.3.attn_q.weight" --+-- GGUF: as it is
  *                           +-- safetensors: "bert.encoder.layer.3.attention.self.query.weight"
  *
- * Everything is copied (one owner, no mapped page that could vanish): encoders are tens of megabytes.
- * Matrices of floats become Q8_0 on the way unless the caller wants them exact: 1.06 bytes a weight. What is digested is the copy, with its name, type and shape, so that the
- * id belongs to the numbers that are used and not to the file that brought them.
+ * Everything is copied (one owner, no mapped page that could vanish): encoders are tens of
+ * megabytes. Matrices of floats become Q8_0 on the way unless the caller wants them exact: 1.06
+ * bytes a weight. What is digested is the copy, with its name, type and shape, so that the id
+ * belongs to the numbers that are used and not to the file that brought them.
  *
  * Checkpoints of 2018 call the parameters of a layer norm gamma and beta; both spellings are found.
  */
@@ -153,13 +154,11 @@ static int charge(struct source *s, const char *name, uint64_t bytes, uint64_t w
 static void digest(struct source *s, const char *name, const char *type, uint64_t cols,
                    uint64_t rows, const void *p, size_t n)
 {
-    if (!s->id)
-        return;
-    lr_blake3_add_str(s->id, lr_strz(name));
-    lr_blake3_add_str(s->id, lr_strz(type));
-    lr_blake3_add_u64(s->id, cols);
-    lr_blake3_add_u64(s->id, rows);
-    lr_blake3_add_str(s->id, lr_str(p, n));
+    lr_blake3_add_str(&s->id, lr_strz(name));
+    lr_blake3_add_str(&s->id, lr_strz(type));
+    lr_blake3_add_u64(&s->id, cols);
+    lr_blake3_add_u64(&s->id, rows);
+    lr_blake3_add_str(&s->id, lr_str(p, n));
 }
 
 static bool is_float(enum lr_nn_type t)
@@ -192,8 +191,8 @@ static int bad_numbers(const struct source *s, const char *name)
                       name);
 }
 
-/* Row by row through floats into m->own, of type m->rows.type. The floats are looked at whatever the
- * type: a scale that is no number spoils every product. */
+/* Row by row through floats into m->own, of type m->rows.type. The floats are looked at whatever
+ * the type: a scale that is no number spoils every product. */
 static int fill(struct source *s, const char *name, const struct lr_nn_tensor *t, bool recode,
                 struct matrix *m)
 {

@@ -8,12 +8,12 @@
  *
  * The mean of the sum is the same after normalising, so nobody divides. Rows are int8 in shipped
  * files and decoded one by one: a question touches a dozen of them, the tokeniser costs more than
- * the sum. Unknown words and control tokens weigh nothing: two texts of unknown words have no vector
- * at all rather than the same one.
+ * the sum. Unknown words and control tokens weigh nothing: two texts of unknown words have no
+ * vector at all rather than the same one.
  *
- * Source: Arora, Liang, Ma, "A simple but tough-to-beat baseline for sentence embeddings", 2017, for
- * weights by frequency; the rows come from tools/train_embed/ and lr_embed_train. Deviation: the
- * common direction is not taken off at run time, training has that in the rows.
+ * Source: Arora, Liang, Ma, "A simple but tough-to-beat baseline for sentence embeddings", 2017,
+ * for weights by frequency; the rows come from tools/train_embed/ and lr_embed_train. Deviation:
+ * the common direction is not taken off at run time, training has that in the rows.
  */
 #include "embed/embed_int.h"
 
@@ -62,10 +62,10 @@ static int read_weights(struct table *t, struct source *s)
 }
 
 int lr_embed_table_open(struct table *t, const struct spec *spec, struct source *s,
-                        struct lr_nn_tok *tok, bool exact, struct lr_blake3 *id)
+                        struct lr_nn_tok *tok, bool exact)
 {
     *t = (struct table){.spec = *spec, .tok = tok};
-    LR_TRY(lr_embed_tok_digest(tok, id, s->err));
+    LR_TRY(lr_embed_tok_digest(tok, &s->id, s->err));
     LR_TRY(read_shape(t, s));
     LR_TRY(lr_embed_source_matrix(s, "token_embd.weight", spec->n_embd, t->n_vocab, exact,
                                   &t->rows));

@@ -8,13 +8,13 @@
  *   shuffle -> batch -> tune.c: loss, gradient -> Adam -> ...  epoch: score the validation pairs, keep
  *   the best -> write the file (write.c)
  *
- * Adam (Kingma and Ba, 2015), lazily for the table: a row moves only in a step whose batch holds its
- * token, its moments wait meanwhile, and only touched rows are cleared. Thirty thousand rows would
- * otherwise cost more than the batch.
+ * Adam (Kingma and Ba, 2015), lazily for the table: a row moves only in a step whose batch holds
+ * its token, its moments wait meanwhile, and only touched rows are cleared. Thirty thousand rows
+ * would otherwise cost more than the batch.
  *
- * Deterministic: one thread, one generator seeded by the caller for shuffling and for dropping tokens,
- * sums in fixed order. The first epoch that is best wins, and a model that no epoch made better is
- * written as it was.
+ * Deterministic: one thread, one generator seeded by the caller for shuffling and for dropping
+ * tokens, sums in fixed order. The first epoch that is best wins, and a model that no epoch made
+ * better is written as it was.
  */
 #include "embed/embed_int.h"
 
@@ -439,12 +439,14 @@ static int train_pair(struct trainer *r)
 static int check(const struct lr_embed_train *t, struct lr_err *err)
 {
     if (!t->model || !t->to || !t->train || !t->train->n || (t->val && !t->val->n))
-        return lr_err_set(err, LR_EINVAL, "training", "a model, a file to write and pairs are needed");
+        return lr_err_set(err, LR_EINVAL, "training", "a model, a file to write and pairs "
+                                                       "are needed");
     if (t->batch > BATCH_MAX || t->epochs > EPOCHS_MAX || !(t->rate >= 0 && t->rate < 1) ||
         !(t->drop >= 0 && t->drop <= 0.9f) || !(t->contrast < 1e3f))
         return lr_err_set(err, LR_EINVAL, "training", "an option is out of its bounds");
     if (lr_embed_is_folder(t->model))
-        return lr_err_set(err, LR_EINVAL, "model", "training needs a GGUF file: convert the folder");
+        return lr_err_set(err, LR_EINVAL, "model", "training needs a GGUF file: convert the "
+                                                    "folder");
     return 0;
 }
 

@@ -3,19 +3,20 @@
  *
  *   s = sum of w[t] E[t]  (or a given vector)      h = P s  (or s)      u = h / |h|      c = u . v
  *
- *   L = mean over pairs of  -log sigmoid(+-(A (c - B)))                    a pair is or is not the same
- *     + contrast * mean over "same" pairs of  -log softmax over j of 15 u_i . v_j      its own partner
- *                                                                        among those of the batch
+ *   L = mean over pairs of  -log sigmoid(+-(A (c - B)))              a pair is or is not the same
+ *     + contrast * mean over "same" pairs of  -log softmax over j of 15 u_i . v_j
+ *                                                         its own partner among those of the batch
  *
  *   backwards   c -> u, v -> h (the part across u, by 1 / |h|) -> P, s -> w, E
  *
- * The first part sets a place for the threshold; the second orders neighbours, which is what a cache's
- * search does. A partner whose text is the text of i (or of its partner) is no wrong answer and is left
- * out of the softmax. All sums are doubles over parameters in floats: the gradient is held against
- * differences of the loss by a test, to seven digits.
+ * The first part sets a place for the threshold; the second orders neighbours, which is what a
+ * cache's search does. A partner whose text is the text of i (or of its partner) is no wrong answer
+ * and is left out of the softmax. All sums are doubles over parameters in floats: the gradient is
+ * held against differences of the loss by a test, to seven digits.
  *
- * Source: Henderson et al., "Efficient natural language response suggestion for Smart Reply", 2017, for
- * the softmax over the batch; MeanCache (Gill et al., 2024) trains with the like of both parts in turn.
+ * Source: Henderson et al., "Efficient natural language response suggestion for Smart Reply", 2017,
+ * for the softmax over the batch; MeanCache (Gill et al., 2024) trains with the like of both parts
+ * in turn.
  */
 #include "embed/embed_int.h"
 
@@ -54,8 +55,8 @@ int lr_embed_tune_open(struct tune_work **out, const struct tune *t, size_t batc
     struct tune_work *w = lr_new(struct tune_work);
     size_t rows = 2 * batch_max;
     LR_FAIL_IF(!w, LR_ENOMEM);
-    w->block = lr_calloc(rows * (t->dim_in + 3 * (size_t)t->dim_out + 1) + 2 * batch_max + t->dim_in,
-                         sizeof(double));
+    size_t n = rows * (t->dim_in + 3 * (size_t)t->dim_out + 1) + 2 * batch_max + t->dim_in;
+    w->block = lr_calloc(n, sizeof(double));
     if (!w->block) {
         lr_free(w);
         return LR_ENOMEM;
@@ -205,7 +206,7 @@ static double contrast_row(const struct tune *t, struct tune_work *w, const stru
         add(gu, g, w->u + (n + j) * o, o);
         add(w->g + (n + j) * o, g, u, o);
     }
-    return share * (max + log(sum) - own);
+    return share * (max + log(fmax(sum, 1)) - own); /* the largest of the terms is 1 */
 }
 
 static double contrast_loss(const struct tune *t, struct tune_work *w,

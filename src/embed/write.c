@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * embed/write.c - encoders into GGUF files: from a folder, or from another file with some tensors and
- * numbers replaced (docs/formats/embed.md).
+ * embed/write.c - encoders into GGUF files: from a folder, or from another file with some tensors
+ * and numbers replaced (docs/formats/embed.md).
  *
  *   folder   spec + vocabulary -> metadata     tensors by the names of the architecture, in its order
  *   file     metadata copied, but what is replaced     tensors in the file's order, but what is replaced
  *                         \-> list of items -> declared -> written row by row
  *
- * Matrices (token table and the layers' products) take the type asked for where their rows are whole
- * blocks; vectors, positions, segments, heads and classifiers stay F32: a few hundred kilobytes that
- * decide much. A pooler that nothing of an encoder goes through is left out.
+ * Matrices (token table and the layers' products) take the type asked for where their rows are
+ * whole blocks; vectors, positions, segments, heads and classifiers stay F32: a few hundred
+ * kilobytes that decide much. A pooler that nothing of an encoder goes through is left out.
  */
 #include "embed/embed_int.h"
 
@@ -179,8 +179,9 @@ static int add_named(struct job *j, const struct source *s, const char *name, in
 
 static int add_layers(struct job *j, const struct source *s, uint32_t layers, int type)
 {
-    static const char *const parts[] = {"attn_q",           "attn_k", "attn_v",   "attn_output",
-                                        "attn_output_norm", "ffn_up", "ffn_down", "layer_output_norm"};
+    static const char *const parts[] = {"attn_q",      "attn_k",           "attn_v",
+                                        "attn_output", "attn_output_norm", "ffn_up",
+                                        "ffn_down",    "layer_output_norm"};
     char name[64];
     for (uint32_t i = 0; i < layers; i++)
         for (size_t p = 0; p < LR_COUNT(parts); p++) {
