@@ -129,7 +129,8 @@ static void norm_tokens(const struct run *r, float *out, const float *weight, si
 static const float *norm_rows(const struct run *r, unsigned ith, const float *weight)
 {
     float *own = r->e->s.thread[ith].score;
-    if (r->n_tok <= FEW && r->n_tok * r->e->m->shape.n_embd <= BLOCK_QUERIES * PIECE_ROWS) {
+    size_t floats = (size_t)r->n_tok * r->e->m->shape.n_embd;
+    if (r->n_tok <= FEW && !r->n_show && floats <= BLOCK_QUERIES * PIECE_ROWS) { /* taps see xn */
         norm_tokens(r, own, weight, 0, r->n_tok);
         return own;
     }

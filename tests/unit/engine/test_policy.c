@@ -251,6 +251,55 @@ static void test_nobody_keeps_more_of_the_future_than_the_oracle(void **state)
     free(m);
 }
 
+/* ---- taps ---- */
+
+/* What the last token of a feed shows, layer by layer. */
+struct shown {
+    float x[3][32], h[3][32], q[3][128], qpre[3][128], out[3][128], kpre[3][64], lse[3][4];
+    float awin[3][4][40];
+};
+static int copy_shown(void *ctx, const struct lr_engine_view *v)
+{
+    struct shown *s = ctx;
+    uint32_t l = v->layer, t = v->n_tok - 1;
+    memcpy(s->x[l], v->x + t * 32, sizeof s->x[l]);
+    memcpy(s->h[l], v->h + t * 32, sizeof s->h[l]);
+    memcpy(s->q[l], v->q + t * 128, sizeof s->q[l]);
+    memcpy(s->qpre[l], v->qpre + t * 128, sizeof s->qpre[l]);
+    memcpy(s->out[l], v->out + t * 128, sizeof s->out[l]);
+    memcpy(s->kpre[l], v->kpre + t * 64, sizeof s->kpre[l]);
+    memcpy(s->lse[l], v->lse + t * 4, sizeof s->lse[l]);
+    for (uint32_t i = 0; i < 4; i++)
+        memcpy(s->awin[l][i], v->awin[i] + (v->n_win - 1) * 40, sizeof s->awin[l][i]);
+    return 0;
+}
+
+static void test_taps_of_a_token_do_not_depend_on_its_company(void **state)
+{
+    (void)state;
+    static const uint32_t last[] = {40, 1, 3, 9};
+    struct rig r;
+    struct shown *s = calloc(2, sizeof *s);
+    for (unsigned threads = 1; threads <= 2; threads++) {
+        rig_open(&r, 0, threads);
+        for (size_t i = 0; i < LR_COUNT(last); i++) {
+            struct lr_engine_seq *q = kit_seq(r.e);
+            struct lr_engine_tap tap = {.kinds = 511 & ~LR_ENGINE_TAP_ACOL, .window = 2,
+                                        .seen = copy_shown, .ctx = &s[i > 0 || threads > 1]};
+            if (last[i] < 40)
+                OK(lr_engine_feed(q, r.tokens, 40 - last[i], NULL, NULL, &kit_err));
+            struct lr_engine_work w = {.seq = q, .tokens = r.tokens + 40 - last[i], .n = last[i],
+                                       .tap = &tap};
+            OK(lr_engine_step(r.e, &w, 1, &kit_err));
+            if (i || threads > 1)
+                assert_memory_equal(&s[1], &s[0], sizeof *s);
+            lr_engine_seq_close(q);
+        }
+        rig_close(&r);
+    }
+    free(s);
+}
+
 /* ---- reading some ---- */
 
 static void test_reading_every_row_is_the_full_cache(void **state)
@@ -455,6 +504,7 @@ int main(void)
         cmocka_unit_test(test_protected_rows_stay),
         cmocka_unit_test(test_only_foretold_oracles_run),
         cmocka_unit_test(test_nobody_keeps_more_of_the_future_than_the_oracle),
+        cmocka_unit_test(test_taps_of_a_token_do_not_depend_on_its_company),
         cmocka_unit_test(test_reading_every_row_is_the_full_cache),
         cmocka_unit_test(test_choosing_does_not_compose_with_watching_tokens),
         cmocka_unit_test(test_a_budget_promises_less),
