@@ -84,7 +84,7 @@ def train(teacher, lines, pairs, dim, epochs, device, limit, batch=256):
             near = F.cross_entropy(20 * u @ g.T, torch.arange(len(at), device=device))
             loss = (1 - (u * g).sum(1)).mean() + 0.2 * near
             best.zero_grad(), loss.backward(), best.step()
-            total += float(loss) * len(at)
+            total += loss.item() * len(at)
         print(f"static: distil epoch {epoch + 1}/{epochs}: {total / len(texts):.4f}", flush=True)
     best = torch.optim.Adam(model.parameters(), lr=1e-3)
     for epoch in range(epochs):
@@ -97,7 +97,7 @@ def train(teacher, lines, pairs, dim, epochs, device, limit, batch=256):
             g = goal[(len(lines) + 2 * at).to(device)]
             loss = pair_loss(model, a, b, same) + 0.5 * (1 - (a * g).sum(1)).mean()
             best.zero_grad(), loss.backward(), best.step()
-            total += float(loss) * len(part)
+            total += loss.item() * len(part)
         print(f"static: pairs epoch {epoch + 1}/{epochs}: {total / len(pairs):.4f}", flush=True)
     return model
 

@@ -47,7 +47,7 @@ def train(teacher, pairs, layers, epochs, device, batch=64, rate=5e-5):
             y = torch.tensor([0.99 if p[2] else 0.01 for p in part], device=device)
             loss = F.binary_cross_entropy_with_logits(model(batch_of(teacher.tok, part, device)), y)
             best.zero_grad(), loss.backward(), best.step(), slow.step()
-            total += float(loss) * len(part)
+            total += loss.item() * len(part)
         print(f"verifier: epoch {epoch + 1}/{epochs}: {total / len(pairs):.4f}", flush=True)
     return model.eval()
 
@@ -72,7 +72,8 @@ def calibrate(logits, same):
         return loss
 
     best.step(closure)
-    return [float(x) for x in p]
+    scale, bias = p.detach().tolist()
+    return max(scale, 1e-3), bias # a model that orders pairs the wrong way round has nothing to say
 
 
 def export(model, vocab, path, scale, bias, licence):

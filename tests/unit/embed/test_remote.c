@@ -7,24 +7,36 @@
 
 #include <math.h>
 
-static const char *answer;    /* body of the next answers */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the following */
+static const char *answer;                               /* body of the next answers */
 static int status = 200;
-static bool silent;           /* never answer */
-static char seen[65536];      /* the last request */
+static bool silent;      /* never answer */
+static char seen[65536]; /* the last request */
+
+static void next_answer(int code, const char *body)
+{
+    pthread_mutex_lock(&lock);
+    status = code;
+    answer = body;
+    silent = !body;
+    pthread_mutex_unlock(&lock);
+}
 
 static void script(struct peer_conn *c)
 {
-    char head[96];
+    static _Thread_local char all[300000];
     while (peer_request(c)) {
+        pthread_mutex_lock(&lock);
+        bool quiet = silent;
         memcpy(seen, c->in, c->used);
         seen[c->used] = 0;
-        if (silent) {
+        if (!quiet)
+            snprintf(all, sizeof all, "HTTP/1.1 %d X\r\ncontent-length: %zu\r\n\r\n%s", status,
+                     strlen(answer), answer);
+        pthread_mutex_unlock(&lock);
+        if (quiet)
             peer_wait_gone(c);
-            return;
-        }
-        snprintf(head, sizeof head, "HTTP/1.1 %d X\r\ncontent-length: %zu\r\n\r\n", status,
-                 strlen(answer));
-        if (!peer_says(c, head) || !peer_says(c, answer))
+        if (quiet || !peer_says(c, all))
             return;
     }
 }
@@ -50,8 +62,7 @@ static void set_up(struct bed *b, struct lr_embed_remote r)
     if (lr_embed_open_remote(&b->m, &r, &err))
         fail_msg("%s", err.msg);
     assert_int_equal(lr_embed_scratch_open(b->m, &b->s), 0);
-    status = 200;
-    silent = false;
+    next_answer(200, "");
 }
 
 static void tear_down(struct bed *b)
@@ -70,8 +81,8 @@ static void vectors_come_in_the_order_of_texts(void **state)
     struct lr_str t[4] = {LR_STR("one"), LR_STR("  \n"), LR_STR("tw\"o"), LR_STR("")};
     float v[8];
     struct lr_embed_note n[4];
-    answer = "{\"object\":\"list\",\"data\":[{\"index\":1,\"embedding\":[0,-2]},"
-             "{\"index\":0,\"embedding\":[3.0,4e0]}],\"usage\":{}}";
+    next_answer(200, "{\"object\":\"list\",\"data\":[{\"index\":1,\"embedding\":[0,-2]},"
+                     "{\"index\":0,\"embedding\":[3.0,4e0]}],\"usage\":{}}");
     assert_int_equal(lr_embed_encode(b.m, b.s, t, 4, v, n, NULL), 0);
     static const float want[8] = {0.6f, 0.8f, 0, 0, 0, -1, 0, 0};
     for (int i = 0; i < 8; i++)
@@ -81,7 +92,7 @@ static void vectors_come_in_the_order_of_texts(void **state)
     assert_non_null(strstr(seen, "authorization: Bearer s3cret"));
     assert_non_null(strstr(seen, "{\"model\":\"small\",\"input\":[\"one\",\"tw\\\"o\"],"
                                  "\"encoding_format\":\"float\",\"dimensions\":2}"));
-    answer = "";
+    next_answer(200, "");
     assert_int_equal(lr_embed_encode(b.m, b.s, t + 1, 1, v, n, NULL), 0); /* nothing is sent */
     assert_int_equal(atomic_load(&b.peer.n_requests), 1);
     tear_down(&b);
@@ -114,8 +125,7 @@ static void failures_are_numbers(void **state)
     float v[2];
     for (size_t i = 0; i < LR_COUNT(bad); i++) {
         struct lr_err err = {0};
-        status = bad[i].status;
-        answer = bad[i].answer;
+        next_answer(bad[i].status, bad[i].answer);
         int rc = lr_embed_encode(b.m, b.s, &t, 1, v, NULL, &err);
         if (rc != bad[i].rc || err.code != rc || !err.msg[0])
             fail_msg("case %zu: %s %s", i, lr_errname(rc), err.msg);
@@ -145,7 +155,7 @@ static void an_answer_far_too_long_is_cut_off(void **state)
     struct lr_str t = LR_STR("x");
     float v[2];
     memset(huge, ' ', sizeof huge - 1);
-    answer = huge;
+    next_answer(200, huge);
     assert_int_equal(lr_embed_encode(b.m, b.s, &t, 1, v, NULL, NULL), LR_EOVER);
     tear_down(&b);
 }
@@ -158,7 +168,7 @@ static void the_deadline_holds(void **state)
     struct lr_str t = LR_STR("x");
     float v[2];
     struct lr_err err = {0};
-    silent = true;
+    next_answer(200, NULL);
     assert_int_equal(lr_embed_encode(b.m, b.s, &t, 1, v, NULL, &err), LR_ETIMEOUT);
     tear_down(&b);
 }
