@@ -27,7 +27,8 @@
  */
 #include "engine/engine_int.h"
 
-#define KEYS_AHEAD 2 /* pages: what memory needs to answer */
+#define KEYS_AHEAD 1u /* pages */
+#define ASK_ROWS 8u   /* rows between two requests */
 
 enum sight { UNSEEN, SEEN, MIXED };
 
@@ -66,10 +67,36 @@ static void adjust(const struct attn_job *j, const struct page *p, uint32_t n, f
     }
 }
 
-/* Scores of the block with n rows of a page. */
-static void score_page(const struct attn_job *j, const struct page *p, uint32_t n, float *score,
-                       size_t stride)
+static void ask_for(const void *rows, size_t bytes)
 {
+    for (size_t b = 0; b < bytes; b += 64)
+        __builtin_prefetch((const char *)rows + b);
+}
+
+/* Keys of n rows with few queries, ASK_ROWS at a time, and in between: values of the same rows and the
+ * keys of those KEYS_AHEAD pages on are asked for. A page's all at once would fill the queues of the
+ * core, and the products would stand behind them. page: number in the table. */
+static void score_few(const struct attn_job *j, uint32_t page, struct lr_kern_rows keys, float *score,
+                      size_t stride)
+{
+    const struct layout *l = j->lay;
+    const struct page *now = j->table->page[page];
+    const struct page *then =
+        j->table->page[MIN_OF(page + KEYS_AHEAD, j->table->n_pages - 1)];
+    size_t n = keys.n;
+    for (size_t r = 0; r < n; r += ASK_ROWS) {
+        ask_for(page_k(l, then, r), ASK_ROWS * l->k_bytes);
+        ask_for(page_v(l, now, r), ASK_ROWS * l->v_bytes);
+        keys.p = page_k(l, now, r);
+        keys.n = MIN_OF(ASK_ROWS, n - r);
+        lr_kern()->mul(&keys, j->d, j->scratch->q, j->d, j->group, score + r, stride, j->scratch->kern);
+    }
+}
+
+/* Scores of the block with n rows of a page of the table. */
+static void score_page(const struct attn_job *j, uint32_t page, uint32_t n, float *score, size_t stride)
+{
+    const struct page *p = j->table->page[page];
     uint32_t nq = j->n_tok * j->group;
     enum sight sight = sight_of(j, p);
     if (sight == UNSEEN) {
@@ -79,7 +106,10 @@ static void score_page(const struct attn_job *j, const struct page *p, uint32_t 
         return;
     }
     struct lr_kern_rows keys = {j->lay->codec->k, page_k(j->lay, p, 0), j->lay->k_bytes, n};
-    lr_kern()->mul(&keys, j->d, j->scratch->q, j->d, nq, score, stride, j->scratch->kern);
+    if (j->n_tok == 1)
+        score_few(j, page, keys, score, stride);
+    else
+        lr_kern()->mul(&keys, j->d, j->scratch->q, j->d, nq, score, stride, j->scratch->kern);
     if (sight == MIXED || p->biased)
         adjust(j, p, n, score, stride);
 }
@@ -98,19 +128,6 @@ static void mix_page(const struct attn_job *j, const struct page *p, uint32_t n,
     k->mix(&values, j->d, weight, PIECE_ROWS, nq, o, j->d, j->scratch->kern);
 }
 
-/* Asks for keys or values of a page, which are read soon. */
-static void ask_for(const void *rows, size_t bytes)
-{
-    for (size_t b = 0; b < bytes; b += 64)
-        __builtin_prefetch((const char *)rows + b);
-}
-
-static void ask_keys(const struct attn_job *j, size_t page)
-{
-    if (page < j->table->n_pages)
-        ask_for(page_k(j->lay, j->table->page[page], 0), PAGE_ROWS * j->lay->k_bytes);
-}
-
 /* Rows [at, at + n) of the table, at most a piece. */
 static void push_piece(const struct attn_job *j, uint32_t at, uint32_t n, struct attn_sum s)
 {
@@ -122,12 +139,8 @@ static void push_piece(const struct attn_job *j, uint32_t at, uint32_t n, struct
     if (!end)
         return;
     float *score = j->scratch->score;
-    for (uint32_t r = 0; r < end; r += PAGE_ROWS) {
-        const struct page *now = page[r / PAGE_ROWS];
-        ask_keys(j, (at + r) / PAGE_ROWS + KEYS_AHEAD);
-        ask_for(page_v(j->lay, now, 0), PAGE_ROWS * j->lay->v_bytes);
-        score_page(j, now, MIN_OF(PAGE_ROWS, end - r), score + r, PIECE_ROWS);
-    }
+    for (uint32_t r = 0; r < end; r += PAGE_ROWS)
+        score_page(j, (at + r) / PAGE_ROWS, MIN_OF(PAGE_ROWS, end - r), score + r, PIECE_ROWS);
     for (uint32_t i = 0; i < nq; i++) {
         float keep = k->softmax_push(&s.soft[i], score + (size_t)i * PIECE_ROWS, end);
         if (keep < 1)
@@ -145,8 +158,6 @@ void lr_engine_attn_span(const struct attn_job *j, uint32_t span, struct attn_su
     for (uint32_t i = 0; i < nq; i++)
         s.soft[i] = LR_KERN_SOFTMAX_INIT;
     memset(s.o, 0, (size_t)nq * j->d * sizeof *s.o);
-    for (uint32_t i = 0; i < KEYS_AHEAD; i++)
-        ask_keys(j, at / PAGE_ROWS + i);
     for (; at < end; at += PIECE_ROWS)
         push_piece(j, at, MIN_OF(PIECE_ROWS, end - at), s);
 }
@@ -196,7 +207,7 @@ void lr_engine_attn_weights(const struct attn_job *j, const float *lse, size_t l
 {
     const struct table *t = j->table;
     for (uint32_t r = 0; r < t->n; r += PAGE_ROWS)
-        score_page(j, t->page[r / PAGE_ROWS], MIN_OF(PAGE_ROWS, t->n - r), p + r, stride);
+        score_page(j, r / PAGE_ROWS, MIN_OF(PAGE_ROWS, t->n - r), p + r, stride);
     for (uint32_t i = 0; i < j->n_tok * j->group; i++) {
         float z = lse[i / j->group * lse_stride + i % j->group];
         float *row = p + i * stride;
