@@ -550,6 +550,20 @@ static void mul(const struct lr_kern_rows *w, size_t k, const float *x, size_t x
 
 #define MIX_TOKENS TOKENS_FUSED
 
+/* Elements at .. at + 31 of a row. */
+INLINE void fetch_pair(enum source from, const char *row, size_t at, v16 w[2])
+{
+#ifdef HAS_FETCH
+    if (from >= FROM_Q8_0) {
+        const uint8_t *first = (const uint8_t *)row + (from == FROM_I4R ? 4 : 0);
+        fetch_32(type_of(from), (const uint8_t *)row, first + at / 32 * bytes_of(type_of(from)), w);
+        return;
+    }
+#endif
+    w[0] = fetch(from, row, at);
+    w[1] = fetch(from, row, at + 16);
+}
+
 /* A strip of 32 columns and `tokens` tokens stays in registers while the rows go by. */
 INLINE void mix_strip(enum source from, int tokens, const struct lr_kern_rows *v, size_t at,
                       const float *p, size_t p_stride, float *out, size_t out_stride)
@@ -564,12 +578,13 @@ INLINE void mix_strip(enum source from, int tokens, const struct lr_kern_rows *v
     }
     const char *row = v->p;
     for (size_t r = 0; r < v->n; r++, row += v->stride) {
-        v16 a = fetch(from, row, at), b = fetch(from, row, at + 16);
+        v16 value[2];
+        fetch_pair(from, row, at, value);
         UNROLLED(t, tokens)
         {
             v16 w = v_set(p[(size_t)t * p_stride + r]);
-            sum[t][0] = v_fma(w, a, sum[t][0]);
-            sum[t][1] = v_fma(w, b, sum[t][1]);
+            sum[t][0] = v_fma(w, value[0], sum[t][0]);
+            sum[t][1] = v_fma(w, value[1], sum[t][1]);
         }
     }
     UNROLLED(t, tokens)
@@ -635,6 +650,16 @@ static void mix(const struct lr_kern_rows *v, size_t k, const float *p, size_t p
         mix_plain(v, k, p, p_stride, n_tok, out, out_stride);
         return;
     }
+#ifdef HAS_FETCH
+    if (n_tok <= MIX_TOKENS && v->type == LR_KERN_Q8_0) {
+        mix_from(FROM_Q8_0, v, k, p, p_stride, n_tok, out, out_stride);
+        return;
+    }
+    if (n_tok <= MIX_TOKENS && v->type == LR_KERN_I4R) {
+        mix_from(FROM_I4R, v, k, p, p_stride, n_tok, out, out_stride);
+        return;
+    }
+#endif
     float *band = scratch;
     for (size_t at = 0; at < k; at += LR_KERN_BLOCK) {
         size_t part = min_size(k - at, LR_KERN_BLOCK);
