@@ -3,8 +3,8 @@
  *
  *   owner    check, find room for all rows, angles      everything that can fail is before the threads
  *   threads  embed
- *            per layer  norm > q k v > rope, store > attention (> join) > [taps] > out > norm
- *                       > gate up > down
+ *            per layer  norm, q k v > rope, store, attention (> join) > [taps] > out > norm, gate up
+ *                       > down                      > is a meeting; of many tokens, also at commas
  *            norm > logits
  *
  * All threads run the same function (walk) and meet between phases; within one they take pieces by
@@ -18,10 +18,15 @@
  * token) the same bits in every company, norms and activations work on one row, attention has fixed
  * cuts (attn.c). Hence batched = alone and chunked = whole, with no special path for either.
  *
- * Measured (135M shape, one Zen 5 core, CPU time beside other work): prefill 800 tokens/s whatever the
- * type, of which 72 % are products and 13 % attention at 1,024 rows; decoding 63 tokens/s in F32, 105 in
- * Q8_0, 90 % of it products. A layer has eight meetings: on a machine whose cores are taken by others,
- * several threads decode far slower than one, for each meeting waits for who was put aside.
+ * Measured (135M shape, two Zen 5 cores, prompt 512 and 64 more, beside llama.cpp's of the same hour
+ * by bench/engine_peer.py): prefill 1,180 to 1,350 tokens/s whatever the type, the multipliers' speed;
+ * decoding F32 93 (peer 81), Q8_0 209, Q4_K 212 (peer 116 and 121 there, 204 and 216 on an idle
+ * machine); 1B Q4_K decodes 38 (peer 37). One core decodes Q8_0 in 5.1 ms (CPU) at little
+ * context. Before weights came without a detour (kern/), with eight meetings a layer
+ * and one counter for all pieces: Q8_0 143, Q4_K 137; what dominated was unpacking, then waiting for
+ * memory. On a machine whose cores are taken by others, several threads still decode far slower than
+ * one, for each meeting waits for who was put aside (two threads, six busy neighbours: 7 tokens/s, 5
+ * with eight meetings).
  *
  * Rows are appended to all layers before the first one runs (so that no later layer can fail for want
  * of room), and filled layer by layer: the new rows of a table are its last n, whatever a policy evicted
