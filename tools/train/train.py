@@ -23,6 +23,7 @@ LENGTHS = [1, 1, 3, 2, 5, 4, 2, 2]  # how often each length is taken once all st
 TOKENS = 8192  # of a batch
 COPY_DONE = 0.9
 COPY_AGAIN = 1250  # from this step on some recall rows are copying rows: they ask more words
+NEEDLES_MORE = 2250  # from this step on half of the long English rows hide pairs, up to eight
 RECALL, ENGLISH, COPY = 0, 1, 2  # kinds of rows; the mean losses of each add up
 
 
@@ -116,10 +117,10 @@ class Data:
             w += [int(x) for x in learn] + [0]
         return ids[:n], w[:n]
 
-    def needle_row(self, n):
+    def needle_row(self, n, most=4):
         """Pairs between the sentences of a text, asked at its end."""
         r = self.recall
-        facts, q = r.pairs(self.rng, self.rng.randint(1, 4))
+        facts, q = r.pairs(self.rng, self.rng.randint(1, most))
         room = n - sum(map(len, facts)) - sum(4 for _ in q)
         ids, w = (
             self.stories_row(room) if self.rng.random() < 0.5 else self.span_row(self.book, room)
@@ -275,7 +276,12 @@ class Run:
                 rows.append((d.precise_row(n), COPY))
             else:
                 rows.append((d.recall_row(n, pairs), RECALL))
-        return rows + [(d.english_row(n), ENGLISH) for _ in range(here - asked)]
+        return rows + [(self.english_row(n), ENGLISH) for _ in range(here - asked)]
+
+    def english_row(self, n):
+        if self.step >= NEEDLES_MORE and n >= 1024 and self.data.rng.random() < 0.5:
+            return self.data.needle_row(n, 8)
+        return self.data.english_row(n)
 
     def rate(self):
         """Of the learning rate: warm, then level, then straight down to a twentieth."""
