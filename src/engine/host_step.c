@@ -254,32 +254,39 @@ void lr_engine_host_undone(struct lr_engine_seq *s)
 
 /* ---- budgets ---- */
 
-static int share(struct lr_engine_host *h, enum lr_policy_phase phase)
+/* Rows that a policy shared out must be no more than there are. */
+static int split(struct lr_engine_host *h, enum lr_policy_phase phase)
 {
-    const struct lr_engine_seq *s = h->s;
-    uint32_t tables = host_tables(s), page = host_page_bytes(s);
-    uint32_t even = lr_policy_budget_rows(&h->budget, s->len, tables, page, PAGE_ROWS);
-    const struct lr_policy_stack *stack = &h->active->stack;
+    uint32_t tables = host_tables(h->s);
+    struct lr_policy_seq *q = &h->active->part[h->active->stack.budget];
+    const struct lr_policy_split s = {.size = sizeof s, .phase = phase, .len = h->s->len,
+                                      .rows = h->even};
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < tables; i++)
-        h->rows[i] = even;
-    h->even = even;
-    if (stack->budget < 0)
-        return 0;
-    struct lr_policy_seq *q = &h->active->part[stack->budget];
-    const struct lr_policy_split split = {.size = sizeof split, .phase = phase, .len = s->len,
-                                          .rows = even};
-    LR_TRY(q->part->policy->budget(q->st, q, &split, h->rows));
+    LR_TRY(q->part->policy->budget(q->st, q, &s, h->rows));
     for (uint32_t i = 0; i < tables; i++) {
         LR_FAIL_IF(!h->rows[i], LR_EINVAL);
         sum += h->rows[i];
     }
-    LR_FAIL_IF(sum > (uint64_t)even * tables, LR_EOVER);
-    if (h->budget.kind == LR_POLICY_BUDGET_BYTES) {
-        uint32_t *lost = zeroed(h, tables, sizeof(uint32_t));
-        LR_FAIL_IF(!lost, LR_ENOMEM);
-        lr_policy_budget_pages(h->rows, tables, h->budget.bytes / page, PAGE_ROWS, lost);
-    }
+    return sum > (uint64_t)h->even * tables ? LR_EOVER : 0;
+}
+
+static int share(struct lr_engine_host *h, enum lr_policy_phase phase)
+{
+    uint32_t tables = host_tables(h->s), page = host_page_bytes(h->s);
+    const struct lr_policy_stack *stack = &h->active->stack;
+    h->even = lr_policy_budget_rows(&h->budget, h->s->len, tables, page, PAGE_ROWS);
+    for (uint32_t i = 0; i < tables; i++)
+        h->rows[i] = h->even;
+    if (stack->budget >= 0)
+        LR_TRY(split(h, phase));
+    if (h->budget.kind != LR_POLICY_BUDGET_BYTES)
+        return 0;
+    uint32_t *lost = zeroed(h, tables, sizeof *lost);
+    LR_FAIL_IF(!lost, LR_ENOMEM);
+    lr_policy_budget_pages(h->rows, tables, h->budget.bytes / page, PAGE_ROWS, lost);
+    /* Rows that move between heads leave each with a page that is filled in part: room for those. */
+    for (uint32_t i = 0; (stack->flags & LR_POLICY_PER_HEAD) && i < tables; i++)
+        h->rows[i] -= PAGE_ROWS - 2;
     return 0;
 }
 

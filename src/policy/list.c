@@ -12,7 +12,7 @@
 static const struct lr_policy *const built_in[] = {
     &lr_policy_full, &lr_policy_random, &lr_policy_streaming, &lr_policy_h2o,    &lr_policy_snapkv,
     &lr_policy_tova, &lr_policy_knorm,  &lr_policy_keydiff,   &lr_policy_oracle, &lr_policy_pyramid,
-    &lr_policy_topread,
+    &lr_policy_adakv, &lr_policy_topread,
 };
 
 static const struct lr_policy_codec *const built_in_codecs[] = {

@@ -14,7 +14,7 @@
 /* One file each. */
 extern const struct lr_policy lr_policy_full, lr_policy_random, lr_policy_streaming, lr_policy_h2o,
     lr_policy_snapkv, lr_policy_tova, lr_policy_knorm, lr_policy_keydiff, lr_policy_oracle,
-    lr_policy_pyramid, lr_policy_topread;
+    lr_policy_pyramid, lr_policy_topread, lr_policy_adakv;
 extern const struct lr_policy_codec lr_policy_codec_f16, lr_policy_codec_q8, lr_policy_codec_q4,
     lr_policy_codec_saw_int4;
 
@@ -64,5 +64,19 @@ enum lr_policy_gqa { LR_POLICY_GQA_MEAN, LR_POLICY_GQA_MAX, LR_POLICY_GQA_SUM };
 void lr_policy_gqa_add(enum lr_policy_gqa how, float *s, const float *x, uint32_t n, uint32_t g);
 /* After the last of `group` heads. */
 void lr_policy_gqa_end(enum lr_policy_gqa how, float *s, uint32_t n, uint32_t group);
+
+/* ---- snapkv.c: its scores, for policies that keep by them ---- */
+
+enum { LR_POLICY_SNAPKV_WINDOW, LR_POLICY_SNAPKV_POOL, LR_POLICY_SNAPKV_KIND, LR_POLICY_SNAPKV_GQA,
+       LR_POLICY_SNAPKV_PARAMS };
+#define LR_POLICY_SNAPKV_LIST                                                                      \
+    {.name = "window", .what = "last tokens whose attention counts", .def = 32, .min = 1, .max = 256}, \
+        {.name = "pool", .what = "neighbours, odd", .def = 5, .min = 1, .max = 63},                \
+        {.name = "kind", .what = "of pooling", .choices = "mean|max"}, LR_POLICY_GQA_PARAM
+int lr_policy_snapkv_need(void *st, uint32_t layer, uint32_t phase, struct lr_policy_need *out);
+int lr_policy_snapkv_observe(void *st, struct lr_policy_seq *q, const struct lr_policy_view *v);
+/* Scores of a table's n rows, the last ones (window, at most the budget) above all. */
+int lr_policy_snapkv_score(const struct lr_policy_plain *p, struct lr_policy_rows *rows, uint32_t n,
+                           uint32_t budget, float *s);
 
 #endif

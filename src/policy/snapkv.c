@@ -22,22 +22,16 @@
  */
 #include "policy/policy_int.h"
 
-enum { WINDOW, POOL, KIND, GQA };
-static const struct lr_policy_param params[] = {
-    {.name = "window", .what = "last tokens whose attention counts", .def = 32, .min = 1, .max = 256},
-    {.name = "pool", .what = "neighbours, odd", .def = 5, .min = 1, .max = 63},
-    {.name = "kind", .what = "of pooling", .choices = "mean|max"},
-    LR_POLICY_GQA_PARAM,
-};
+static const struct lr_policy_param params[] = {LR_POLICY_SNAPKV_LIST};
 
-static int need(void *st, uint32_t layer, uint32_t phase, struct lr_policy_need *out)
+int lr_policy_snapkv_need(void *st, uint32_t layer, uint32_t phase, struct lr_policy_need *out)
 {
     const struct lr_policy_plain *p = st;
     (void)layer;
     if (phase != LR_POLICY_PROMPT_END)
         return 0;
     out->taps = LR_POLICY_TAP_AWIN;
-    out->window = (uint32_t)p->param[WINDOW];
+    out->window = (uint32_t)p->param[LR_POLICY_SNAPKV_WINDOW];
     return 0;
 }
 
@@ -46,20 +40,21 @@ static void watch(const struct lr_policy_plain *p, const struct lr_policy_view *
                   uint32_t n, float *s, float *x, float *y)
 {
     uint32_t group = p->model.n_head / p->model.n_kv, rows = v->rows[head];
-    enum lr_policy_gqa how = (enum lr_policy_gqa)p->param[GQA];
+    enum lr_policy_gqa how = (enum lr_policy_gqa)p->param[LR_POLICY_SNAPKV_GQA];
     for (uint32_t g = 0; g < group; g++) {
         const float *a = v->awin[head * group + g];
         memset(x, 0, n * sizeof *x);
         for (uint32_t t = 0; t < v->n_win; t++)
             lr_kern()->add(x, a + (size_t)t * rows, n);
         lr_kern()->scale(x, 1.0f / (float)v->n_win, n);
-        p->api->pool(x, n, (uint32_t)p->param[POOL] | 1u, p->param[KIND] > 0, y);
+        p->api->pool(x, n, (uint32_t)p->param[LR_POLICY_SNAPKV_POOL] | 1u,
+                     p->param[LR_POLICY_SNAPKV_KIND] > 0, y);
         lr_policy_gqa_add(how, s, y, n, g);
     }
     lr_policy_gqa_end(how, s, n, group);
 }
 
-static int observe(void *st, struct lr_policy_seq *q, const struct lr_policy_view *v)
+int lr_policy_snapkv_observe(void *st, struct lr_policy_seq *q, const struct lr_policy_view *v)
 {
     const struct lr_policy_plain *p = st;
     if (v->phase != LR_POLICY_PROMPT_END)
@@ -76,15 +71,21 @@ static int observe(void *st, struct lr_policy_seq *q, const struct lr_policy_vie
     return 0;
 }
 
-static int score(struct lr_policy_table *t, float *s)
+int lr_policy_snapkv_score(const struct lr_policy_plain *p, struct lr_policy_rows *rows, uint32_t n,
+                           uint32_t budget, float *s)
 {
-    const float *seen = t->p->api->column(t->rows, 0);
+    const float *seen = p->api->column(rows, 0);
     LR_FAIL_IF(!seen, LR_ENOMEM);
-    uint32_t recent = MIN_OF((uint32_t)t->p->param[WINDOW], t->budget);
-    memcpy(s, seen, t->n * sizeof *s);
-    for (uint32_t i = t->n - recent; i < t->n; i++)
+    uint32_t recent = MIN_OF((uint32_t)p->param[LR_POLICY_SNAPKV_WINDOW], MIN_OF(budget, n));
+    memcpy(s, seen, n * sizeof *s);
+    for (uint32_t i = n - recent; i < n; i++)
         s[i] = LR_POLICY_ALWAYS;
     return 0;
+}
+
+static int score(struct lr_policy_table *t, float *s)
+{
+    return lr_policy_snapkv_score(t->p, t->rows, t->n, t->budget, s);
 }
 
 static int edit(void *st, struct lr_policy_seq *q, const struct lr_policy_edit *e)
@@ -101,7 +102,7 @@ const struct lr_policy lr_policy_snapkv = {
     .columns = 1,
     .open = lr_policy_plain_open,
     .close = lr_policy_plain_close,
-    .need = need,
-    .observe = observe,
+    .need = lr_policy_snapkv_need,
+    .observe = lr_policy_snapkv_observe,
     .edit = edit,
 };

@@ -134,6 +134,30 @@ static void test_pyramid_gives_the_first_layers_more(void **state)
     rig_close(&r);
 }
 
+/* Heads share a layer's rows unevenly; each keeps its floor; a head's rows are the best it has. */
+static void test_adakv_moves_rows_between_heads(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r, 0, 1);
+    struct lr_engine_seq *s = c_open(&r, "adakv:window=8", "40", 0, false);
+    c_prompt(&r, s, "full", C_PROMPT, NULL);
+    bool uneven = false;
+    for (uint32_t t = 0; t <= C_MORE; t++) {
+        for (uint32_t l = 0; l < 3; l++) {
+            size_t a = lr_engine_rows(s, l, 0), b = lr_engine_rows(s, l, 1);
+            assert_int_equal(a + b, 80);
+            assert_true(a >= 8 && b >= 8);
+            uneven |= a != b;
+        }
+        if (t < C_MORE)
+            c_token(&r, s, t, NULL);
+    }
+    assert_true(uneven);
+    lr_engine_seq_close(s);
+    rig_close(&r);
+}
+
 static void test_protected_rows_stay(void **state)
 {
     (void)state;
@@ -501,6 +525,7 @@ int main(void)
         cmocka_unit_test(test_h2o_keeps_the_heavy_and_the_recent),
         cmocka_unit_test(test_random_is_a_uniform_sample),
         cmocka_unit_test(test_pyramid_gives_the_first_layers_more),
+        cmocka_unit_test(test_adakv_moves_rows_between_heads),
         cmocka_unit_test(test_protected_rows_stay),
         cmocka_unit_test(test_only_foretold_oracles_run),
         cmocka_unit_test(test_nobody_keeps_more_of_the_future_than_the_oracle),
