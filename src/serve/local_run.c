@@ -251,11 +251,13 @@ static int read_text(const struct lr_local *l, const struct lr_json *v, struct l
 static int refuse_extras(const struct lr_request *q, struct lr_err *err)
 {
     static const char *const names[] = {"functions", "function_call", "web_search_options", "audio",
-                                        "suffix", "echo", "best_of"};
+                                        "suffix", "echo", "best_of", "thinking"};
+    struct lr_str type = {NULL, 0};
     for (const struct lr_extra *x = q->extra; x; x = x->next)
         for (size_t i = 0; i < LR_COUNT(names); i++)
             if (lr_str_is(x->v->key, names[i]) && !lr_json_is(x->v, LR_JSON_NULL) &&
-                !lr_json_is(x->v, LR_JSON_FALSE))
+                !lr_json_is(x->v, LR_JSON_FALSE) &&
+                !(lr_json_text(lr_json_get(x->v, "type"), &type) && lr_str_is(type, "disabled")))
                 return lr_err_set(err, LR_EUNSUPPORTED, names[i],
                                   "models of this machine do not have it");
     return 0;
