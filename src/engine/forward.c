@@ -25,7 +25,7 @@
  * context. Before weights came without a detour (kern/), with eight meetings a layer
  * and one counter for all pieces: Q8_0 143, Q4_K 137; what dominated was unpacking, then waiting for
  * memory. On a machine whose cores are taken by others, several threads still decode far slower than
- * one, for each meeting waits for who was put aside (two threads, six busy neighbours: 7 tokens/s, 5
+ * one, for each meeting waits for who was put aside (two threads, six busy neighbours: 7 tokens/s, 4
  * with eight meetings).
  *
  * Rows are appended to all layers before the first one runs (so that no later layer can fail for want
