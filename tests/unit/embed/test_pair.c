@@ -199,6 +199,45 @@ static void classifiers_of_a_folder_are_read(void **state)
     kit_free(&k);
 }
 
+static int scenario(const struct kit *k)
+{
+    struct lr_embed_pair *p;
+    struct lr_embed_scratch *s;
+    struct lr_embed_verdict v;
+    struct lr_err err = {0};
+    struct lr_embed_two two = {{LR_STR("cat"), LR_STR("dog")}, {LR_STR("a dog"), LR_STR("is")}};
+    int rc = lr_embed_pair_open(&p, k->path, NULL, &err);
+    if (rc) {
+        assert_true(err.code == rc && err.msg[0]);
+        return rc;
+    }
+    rc = lr_embed_pair_scratch_open(p, &s);
+    if (!rc) {
+        rc = lr_embed_pair_judge(p, s, &two, 1, &v, &err);
+        lr_embed_scratch_close(s);
+    }
+    lr_embed_pair_close(p);
+    return rc;
+}
+
+static void every_failing_call_is_an_error_and_leaks_nothing(void **state)
+{
+    (void)state;
+    struct kit k = {.n_cls = 1};
+    bool hit = true;
+    kit_make(&k, 61);
+    kit_write(&k);
+    for (uint64_t n = 1; n < 5000 && hit; n++) {
+        lr_fault_arm(n);
+        int rc = scenario(&k);
+        hit = lr_fault_seen() >= n;
+        lr_fault_arm(0);
+        assert_true(hit || !rc);
+    }
+    assert_false(hit);
+    kit_free(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -206,6 +245,7 @@ int main(void)
         cmocka_unit_test(order_and_company_change_no_bit),
         cmocka_unit_test(a_long_side_keeps_half_and_what_the_other_leaves),
         cmocka_unit_test(classifiers_of_a_folder_are_read),
+        cmocka_unit_test(every_failing_call_is_an_error_and_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

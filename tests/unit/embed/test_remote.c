@@ -173,6 +173,28 @@ static void the_deadline_holds(void **state)
     tear_down(&b);
 }
 
+static void every_failing_call_is_a_miss(void **state)
+{
+    (void)state;
+    static struct bed b;
+    set_up(&b, (struct lr_embed_remote){.auth = "Bearer x"});
+    struct lr_str t[2] = {LR_STR("x"), LR_STR("y")};
+    float v[4];
+    next_answer(200, "{\"data\":[{\"embedding\":[1,0]},{\"embedding\":[0,1]}]}");
+    bool hit = true;
+    for (uint64_t n = 1; n < 500 && hit; n++) {
+        struct lr_err err = {0};
+        lr_fault_arm(n);
+        int rc = lr_embed_encode(b.m, b.s, t, 2, v, NULL, &err);
+        hit = lr_fault_seen() >= n;
+        lr_fault_arm(0);
+        assert_true(rc ? err.code == rc && err.msg[0] : v[0] == 1 && v[3] == 1);
+        assert_true(hit || !rc);
+    }
+    assert_false(hit);
+    tear_down(&b);
+}
+
 static void ids_are_of_how_it_is_asked(void **state)
 {
     (void)state;
@@ -218,6 +240,7 @@ int main(void)
         cmocka_unit_test(an_index_twice_is_no_answer),
         cmocka_unit_test(an_answer_far_too_long_is_cut_off),
         cmocka_unit_test(the_deadline_holds),
+        cmocka_unit_test(every_failing_call_is_a_miss),
         cmocka_unit_test(ids_are_of_how_it_is_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
