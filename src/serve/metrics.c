@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * serve/metrics.c - GET /metrics: the fixed rows of base/metric.def, and the families with labels
- * that only a running house knows: one row an upstream, one a local model, and by tenant (LR_TALLY_TENANTS of them,
- * then "other").
+ * that only a running house knows: one row an upstream, one a local model, and by tenant
+ * (LR_TALLY_TENANTS of them, then "other").
  *
  * Label values are names that the operator chose (upstreams, managed tenants) or that we made
  * (tenants of pass-through); they are escaped as the text format asks. Nothing a client writes

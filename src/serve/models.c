@@ -2,9 +2,9 @@
  * serve/models.c - GET /v1/models: the names that clients may use, when the configuration says
  * them.
  *
- * With aliases, `models` lists or models of this machine the list is ours, in the shape of whoever asks (Anthropic's
- * clients send anthropic-version). Without either an upstream knows best, and the request passes
- * through. An upstream that takes every name adds none to the list: what is listed works, what is
+ * With aliases, `models` lists or models of this machine the list is ours, in the shape of whoever
+ * asks (Anthropic's clients send anthropic-version). Without any an upstream knows best, and the
+ * request passes through. An upstream that takes every name adds none to the list: what is listed works, what is
  * not may work.
  */
 #include "serve/serve_int.h"
