@@ -266,7 +266,7 @@ int lr_cmd_calc(struct lr_cli *cli)
         {"--like", "SHAPE", LR_FLAG_TEXT, &c.like, 0, 0,
          "or a shape: smollm-135m llama-1b llama-7b llama-8b yi-34b llama-70b"},
         {"--type", "T", LR_FLAG_TEXT, &c.type, 0, 0, "of its weights"},
-        {"--context", "N", LR_FLAG_COUNT, &c.context, 1, 1 << 28, "tokens of a user (a column of lengths)"},
+        {"--context", "N", LR_FLAG_COUNT, &c.context, 1, 1 << 28, "tokens of a user (several lengths)"},
         {"--rows", "N", LR_FLAG_COUNT, &c.rows, 0, 1 << 28, "rows that a policy keeps of them (all)"},
         {"--kv-bits", "X", LR_FLAG_QUANTITY, &c.bits, 0, 32, "bits of an element of a row (16)"},
         {"--batch", "N", LR_FLAG_COUNT, &c.batch, 0, 1 << 20, "users decoded together (all that fit)"},

@@ -15,7 +15,7 @@ static void tell(void *ctx, const char *line)
 static int eval_kv(struct lr_cli *cli)
 {
     struct lr_eval_kv k = {.tell = tell};
-    uint64_t context = 0, samples = 0, threads = 2;
+    uint64_t context = 0, samples = 0, threads = 0;
     k.seed = 1;
     const struct lr_flag flags[] = {
         {"--model", "F", LR_FLAG_TEXT, &k.model, 0, 0, "a GGUF file"},
@@ -33,7 +33,8 @@ static int eval_kv(struct lr_cli *cli)
         {"--text", "F", LR_FLAG_TEXT, &k.text, 0, 0, "for needle and perplexity (a text in the program)"},
         {"--out", "DIR", LR_FLAG_TEXT, &k.out, 0, 0,
          "results.jsonl, report.txt, report.html; run again to continue"},
-        {"--threads", "N", LR_FLAG_COUNT, &threads, 1, LR_ENGINE_THREADS_MAX, "compute threads"},
+        {"--threads", "N", LR_FLAG_COUNT, &threads, 1, LR_ENGINE_THREADS_MAX,
+         "compute threads (1 for small models, else 2)"},
         {"--hold", NULL, LR_FLAG_ON, &k.hold, 0, 0,
          "hold budgets while reading questions and answering, as when served"},
     };

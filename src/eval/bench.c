@@ -15,6 +15,13 @@ uint32_t lr_eval_best(const float *x, uint32_t n)
     return top;
 }
 
+int lr_eval_open_model(struct lr_engine_model **out, const char *path, struct lr_err *err)
+{
+    struct lr_err own = {0};
+    int rc = lr_engine_model_open(out, path, &own);
+    return rc ? lr_err_set(err, rc, path, "%s (%s)", own.msg, own.where) : 0;
+}
+
 /* One run; tokens a second of prefill and decode. */
 static int run_once(struct lr_engine *e, const struct lr_eval_bench *b, const uint32_t *tokens,
                     float *logits, double speed[2], struct lr_err *err)
@@ -75,7 +82,7 @@ int lr_eval_bench(const struct lr_eval_bench *b, struct lr_eval_speed *out, stru
         b->prompt + b->predict > LR_ENGINE_POS_MAX)
         return lr_err_set(err, LR_EINVAL, "bench", "a prompt of 1 token or more and 1 to %u runs",
                           LR_EVAL_RUNS_MAX);
-    LR_TRY(lr_engine_model_open(&m, b->model, err));
+    LR_TRY(lr_eval_open_model(&m, b->model, err));
     const struct lr_engine_opts o = {.threads = b->threads, .kv_max = LR_GIB(4), .codec = codec};
     int rc = lr_engine_open(&e, m, &o, err);
     if (!rc) {

@@ -87,7 +87,7 @@ static void add_tensor(struct lr_eval_shape *s, const struct lr_nn_tensor *t, bo
 int lr_eval_shape_file(const char *path, struct lr_eval_shape *out, struct lr_err *err)
 {
     struct lr_engine_model *m;
-    LR_TRY(lr_engine_model_open(&m, path, err));
+    LR_TRY(lr_eval_open_model(&m, path, err));
     const struct lr_engine_shape *h = lr_engine_model_shape(m);
     const struct lr_nn_gguf *g = lr_engine_model_file(m);
     const char *slash = strrchr(path, '/');

@@ -210,7 +210,7 @@ struct lr_eval_kv {
     uint32_t context;     /* tokens of a sample; 0: 1024, or what the model has */
     uint32_t samples;     /* 0: 24 */
     uint64_t seed;
-    unsigned threads;     /* 0: 1 */
+    unsigned threads;     /* 0: 1 for models below 32 MiB, else 2 */
     bool hold;            /* budgets hold while questions are read and answered; else the context is
                              compressed once and nothing is evicted afterwards */
     /* Progress, a line at a time; NULL: none. Results do not depend on it. */

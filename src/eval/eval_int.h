@@ -17,6 +17,9 @@
 /* The best of n logits, the lowest id among equals. */
 uint32_t lr_eval_best(const float *x, uint32_t n);
 
+/* lr_engine_model_open; errors name the file. */
+int lr_eval_open_model(struct lr_engine_model **out, const char *path, struct lr_err *err);
+
 /* ---- plan ---- */
 
 #define LR_EVAL_STACKS_MAX 48u

@@ -153,13 +153,14 @@ static int report(const struct eval_run *r, struct lr_buf *text, unsigned *faile
     int rc = lr_eval_controls(&r->grid, control);
     rc = rc ? rc : lr_eval_table(&r->grid, control, &table);
     rc = rc ? rc : lr_eval_page(&r->grid, control, &page);
-    LR_FAIL_IF(rc && !r->err->code, lr_err_set(r->err, rc, "report", "%s", lr_strerror(rc)));
     if (r->opts->out) {
         rc = rc ? rc : write_report(r, "report.txt", &table);
         rc = rc ? rc : write_report(r, "report.html", &page);
     }
     if (!rc && text)
         rc = lr_buf_adds(text, lr_buf_str(&table));
+    if (rc)
+        lr_err_set(r->err, rc, "report", "%s", lr_strerror(rc)); /* unless it says already */
     *failed = 0;
     for (size_t i = 0; !rc && i < LR_EVAL_CONTROLS; i++)
         *failed += control[i].verdict == EVAL_FAIL;
@@ -170,18 +171,30 @@ static int report(const struct eval_run *r, struct lr_buf *text, unsigned *faile
 
 /* ---- opening and closing ---- */
 
+/* Threads that meet at every layer do a small model no good. */
+#define SMALL_MODEL LR_MIB(32)
+
+static unsigned threads_for(const struct eval_run *r)
+{
+    struct lr_engine_plan plan;
+    const struct lr_engine_opts one = {.threads = 1};
+    if (r->opts->threads)
+        return r->opts->threads;
+    int rc = lr_engine_plan(r->model, &one, &plan, NULL);
+    return rc || plan.bytes_weights < SMALL_MODEL ? 1 : 2;
+}
+
 static int open_model(struct eval_run *r)
 {
-    const struct lr_engine_opts eo = {.threads = r->opts->threads ? r->opts->threads : 1,
-                                      .kv_max = LR_GIB(8)};
-    LR_TRY(lr_engine_model_open(&r->model, r->opts->model, r->err));
+    LR_TRY(lr_eval_open_model(&r->model, r->opts->model, r->err));
     LR_TRY(lr_nn_tok_open(&r->tok, lr_engine_model_file(r->model), r->err));
     LR_TRY(lr_eval_coder_init(&r->coder, r->tok, r->err));
     r->vocab = lr_engine_model_shape(r->model)->n_vocab;
     if (lr_nn_tok_size(r->tok) > r->vocab)
         return lr_err_set(r->err, LR_EINVAL, "--model", "a vocabulary of %zu and logits for %u",
                           lr_nn_tok_size(r->tok), r->vocab);
-    return lr_engine_open(&r->engine, r->model, &eo, r->err);
+    const struct lr_engine_opts o = {.threads = threads_for(r), .kv_max = LR_GIB(8)};
+    return lr_engine_open(&r->engine, r->model, &o, r->err);
 }
 
 static int open_buffers(struct eval_run *r)

@@ -107,13 +107,16 @@ static void axis_y(const struct scale *s, struct lr_buf *out)
 
 static void tick_x(const struct scale *s, double x, struct lr_buf *out)
 {
-    char text[16];
-    double at = place_x(s, x);
+    static const char marks[] = " KMGT";
+    size_t k = 0;
+    double at = place_x(s, x), shown = x;
     if (at < LEFT - 0.5 || at > WIDTH - RIGHT + 0.5)
         return;
+    for (; shown >= 1024 && k < 4; k++)
+        shown /= 1024;
     lr_buf_addf(out, "<line class=\"g\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
-                     "<text class=\"t m\" x=\"%.1f\" y=\"%.1f\">%s</text>\n",
-                at, at, TOP, HEIGHT - BOTTOM, at, HEIGHT - BOTTOM + 18, lr_eval_size(x, text));
+                     "<text class=\"t m\" x=\"%.1f\" y=\"%.1f\">%g%.*s</text>\n",
+                at, at, TOP, HEIGHT - BOTTOM, at, HEIGHT - BOTTOM + 18, shown, k > 0, marks + k);
 }
 
 static void axis_x(const struct scale *s, struct lr_buf *out)
