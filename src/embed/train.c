@@ -15,6 +15,10 @@
  * Deterministic: one thread, one generator seeded by the caller for shuffling and for dropping
  * tokens, sums in fixed order. The first epoch that is best wins, and a model that no epoch made
  * better is written as it was.
+ *
+ * Measured: 59,683 pairs, four epochs, 30,522 x 256: 12 s of one core (Zen 5). F1 of MeanCache's
+ * validation pairs (37 % the same): table from the teacher's words alone 0.645, tuned 0.755; MiniLM-L6
+ * as it is 0.738 (first 1,200 pairs), with 64 main directions as head 0.743.
  */
 #include "embed/embed_int.h"
 

@@ -31,8 +31,8 @@ enum { KIT_VOCAB = sizeof kit_words / sizeof kit_words[0] };
 static const char *const kit_texts[] = {"How do I enable the cache?", "what is the price of a dog",
                                         "reset my password.", "", "Zürich weather in london?",
                                         "cats running", "do not disable two factor login", "\xF0\x9F\x98\x80",
-                                        "a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a "
-                                        "a a a a a a a a a a a a a a a a a a a a a a a a a a cat"};
+                                        ("a a a a a a a a a a a a a a a a a a a a a a a a a a a a a "
+                                         "a a a a a a a a a a a a a a a a a a a a a a a a a a a cat")};
 enum { KIT_TEXTS = sizeof kit_texts / sizeof kit_texts[0] };
 
 struct kit_tensor {
