@@ -66,7 +66,7 @@ static void machine_json(struct lr_jw *w, const struct lr_eval_shape *s, const s
         const char *name;
         double v;
     } all[] = {{"flops", m->flops}, {"attn_flops", m->attn_flops}, {"memory", m->memory},
-               {"kv_bw", m->kv_bw}, {"link", m->link}, {"disk", m->disk}, {"layer_s", m->layer_s}};
+               {"kv_bw", m->kv_bw}, {"link", m->link}, {"disk", m->disk}};
     lr_jw_key(w, "machine");
     lr_jw_obj(w);
     for (size_t i = 0; i < LR_COUNT(all); i++) {
@@ -203,7 +203,7 @@ static int calculate(const struct conf *c, struct lr_err *err)
 
 /* ---- predicted against measured ---- */
 
-#define ROUNDS 3u
+#define ROUNDS 5u
 
 /* Measures the machine and the model in turn, so that both meet the same neighbours; medians. */
 static int check_one(const struct conf *c, const char *path, const char *name, uint64_t context,

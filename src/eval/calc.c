@@ -4,7 +4,7 @@
  *
  *   users     (memory - weights) / KV of a user
  *   prefill   (2 * macs * n) / flops + (2 * n^2 * heads * head * layers) / attention's flops
- *   decode    weights read / their rate + KV read / its rate + layers * what a layer takes anyway
+ *   decode    weights read / their rate + KV read / its rate
  *   together  weights once for all (or their products, when those take longer), KV for each
  *   switch    2 * KV / link: one user's rows out, another's in
  *
@@ -119,7 +119,7 @@ static double step_s(const struct lr_eval_shape *s, const struct lr_eval_machine
     double weights = 0, products = batch > 1 ? 2 * batch * (s->macs + s->out_macs) / m->flops : 0;
     for (int t = 0; t < LR_KERN_N_TYPES; t++)
         weights += s->read[t] > 0 ? s->read[t] / m->weight_bw[t] : 0;
-    return fmax(weights, products) + batch * kv / m->kv_bw + s->n_layer * m->layer_s;
+    return fmax(weights, products) + batch * kv / m->kv_bw;
 }
 
 void lr_eval_estimate(const struct lr_eval_shape *s, const struct lr_eval_machine *m,

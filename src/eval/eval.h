@@ -160,7 +160,6 @@ struct lr_eval_machine {
     double kv_bw;    /* bytes of KV through attention of one token */
     double link;     /* bytes: where KV goes when users take turns (RAM to RAM here, PCIe elsewhere) */
     double disk;     /* bytes read back */
-    double layer_s;  /* seconds that a layer takes whatever its size: threads meeting, small products */
     uint32_t row_extra; /* bytes beside each row's key and value */
     unsigned threads;
 };
