@@ -210,4 +210,5 @@ void lr_verb_metrics(struct lr_req *r)
     write_upstreams(r->conf, out);
     write_models(&r->serve->locals, out);
     write_tenants(rows, lr_tally_tenants(r->serve->tally, rows), out);
+    lr_kv_metrics(r->serve, out);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * serve/serve.c - opens the house in order, closes it in the reverse order.
  *
- *   tenants, answers, raw table, flights, timers, pool, net, traces, local models -> doors
+ *   tenants, answers, raw table, flights, timers, pool, net, traces, local models, KV store -> doors
  *
  * Closing: doors stop accepting and drain; flights are cancelled; local models, net, timers and pool end;
  * then the stores are flushed. Nothing below a door is closed while a request can still reach it.
@@ -84,6 +84,11 @@ static int check_exposure(const struct lr_config *c, struct lr_err *err)
             return lr_err_set(err, LR_EDENIED, c->listen.v[i],
                               "listening beyond loopback needs client keys: make some with `larder key "
                               "add NAME --keys-file F` and start with --keys-file F");
+    for (size_t i = 0; i < c->resp.n; i++)
+        if (!loopback_only(c->resp.v[i]) && !*c->keys_file)
+            return lr_err_set(err, LR_EDENIED, c->resp.v[i],
+                              "resp beyond loopback needs client keys, which are the passwords of AUTH: make "
+                              "some with `larder key add NAME --keys-file F` and start with --keys-file F");
     if (*c->admin_listen && !loopback_only(c->admin_listen) && !*c->keys_file)
         return lr_err_set(err, LR_EDENIED, c->admin_listen,
                           "admin.listen serves the API too (the dashboard's chat): beyond loopback it needs "
@@ -193,6 +198,8 @@ int lr_serve_open(struct lr_serve **out, const struct lr_serve_opts *opts, struc
         rc = open_threads(s);
     if (!rc)
         rc = lr_locals_open(&s->locals, s->conf->c, err);
+    if (!rc)
+        rc = lr_kv_open(s, err);
     const struct lr_config *c = s->conf ? s->conf->c : NULL;
     if (!rc && *c->admin_listen) {
         const char *one[] = {c->admin_listen};
@@ -261,6 +268,7 @@ void lr_serve_close(struct lr_serve *s)
         lr_door_close(s->door, drain);
     if (s->admin_door)
         lr_door_close(s->admin_door, 0);
+    lr_kv_close_door(s);
     atomic_store(&s->closing, true);
     if (s->flights)
         land_flights(s);
@@ -269,6 +277,7 @@ void lr_serve_close(struct lr_serve *s)
     lr_timers_close(s->timers);
     lr_pool_close(s->pool);
     lr_flights_close(s->flights);
+    lr_kv_close(s);
     lr_answer_close(s->answer);
     lr_raw_close(s->raw);
     lr_replays_close(s->replays);

@@ -21,6 +21,8 @@ int lr_serve_open(struct lr_serve **out, const struct lr_serve_opts *, struct lr
 /* Port of listen[i]. */
 unsigned lr_serve_port(const struct lr_serve *, size_t i);
 unsigned lr_serve_admin_port(const struct lr_serve *);
+/* Port of resp[i]; 0: there is none. */
+unsigned lr_serve_resp_port(const struct lr_serve *, size_t i);
 /* Models of this machine: number i, false beyond the last. */
 struct lr_serve_model {
     char name[64];

@@ -250,6 +250,9 @@ struct lr_serve {
     struct lr_tally *tally;
     struct lr_sessions *sessions;
     struct lr_door *door, *admin_door;
+    struct lr_store *store; /* NULL: no KV store; kv.c */
+    struct lr_resp *resp;
+    char *kv_dir;
     struct lr_entrance {
         struct lr_serve *serve;
         bool admin;
@@ -267,6 +270,14 @@ struct lr_serve {
     atomic_uint attempts; /* producers alive */
 };
 struct lr_conf *lr_serve_conf(struct lr_serve *); /* a reference */
+
+/* ---- the KV store and its door (kv.c) ---- */
+
+/* Opens both when the configuration names an address. A failure leaves what close takes. */
+int lr_kv_open(struct lr_serve *, struct lr_err *err);
+void lr_kv_close_door(struct lr_serve *);
+void lr_kv_close(struct lr_serve *);
+void lr_kv_metrics(struct lr_serve *, struct lr_buf *out);
 
 /* ---- the request ---- */
 

@@ -167,7 +167,7 @@ int lr_object_size(const struct lr_object *o, size_t *out)
     return 0;
 }
 
-int lr_object_encode(const struct lr_object *o, const struct lr_part *parts, uint8_t *out)
+int lr_object_encode(const struct lr_object *o, const struct lr_object_part *parts, uint8_t *out)
 {
     size_t n;
     LR_TRY(lr_object_size(o, &n));
@@ -403,10 +403,10 @@ int lr_object_decode(const uint8_t *p, size_t n, struct lr_object *o, size_t *by
     return 0;
 }
 
-struct lr_part lr_object_part(const uint8_t *head, size_t n, const struct lr_object *o, uint32_t i)
+struct lr_object_part lr_object_part(const uint8_t *head, size_t n, const struct lr_object *o, uint32_t i)
 {
     const uint8_t *row = head + n - SUM - (size_t)(o->n_parts - i) * ROW;
-    return (struct lr_part){lr_le64(row), lr_le64(row + 8), lr_le64(row + 16)};
+    return (struct lr_object_part){lr_le64(row), lr_le64(row + 8), lr_le64(row + 16)};
 }
 
 /* ---- identity ---- */

@@ -24,12 +24,12 @@ struct lr_draft {
 };
 
 /* Rows of LR_OBJECT_BLOCK for an object without layers. */
-static uint32_t block_rows(uint64_t payload, struct lr_part *rows)
+static uint32_t block_rows(uint64_t payload, struct lr_object_part *rows)
 {
     uint32_t n = 0;
     for (uint64_t at = 0; at < payload; at += LR_OBJECT_BLOCK, n++) {
         uint64_t left = payload - at;
-        rows[n] = (struct lr_part){at, left < LR_OBJECT_BLOCK ? left : LR_OBJECT_BLOCK, 0};
+        rows[n] = (struct lr_object_part){at, left < LR_OBJECT_BLOCK ? left : LR_OBJECT_BLOCK, 0};
     }
     return n;
 }
@@ -52,12 +52,12 @@ static int complete(struct lr_store *s, struct lr_object *o, bool has_parts)
     return 0;
 }
 
-int lr_draft_open(struct lr_store *s, const struct lr_object *object, const struct lr_part *parts,
+int lr_draft_open(struct lr_store *s, const struct lr_object *object, const struct lr_object_part *parts,
                   struct lr_draft **out)
 {
     struct lr_object o = *object;
     size_t head;
-    struct lr_part *rows = NULL;
+    struct lr_object_part *rows = NULL;
     int rc = complete(s, &o, parts);
     if (!rc)
         rc = lr_object_size(&o, &head);
@@ -155,6 +155,19 @@ static bool keep_locked(struct lr_store *s, struct lr_shard *sh, const struct lr
     return true;
 }
 
+/* Do the conditions of the put hold? */
+static int allowed_locked(struct lr_store *s, struct lr_shard *sh, const struct lr_digest *id,
+                          unsigned flags)
+{
+    enum lr_store_count why;
+    if (!(flags & (LR_PUT_IF_ABSENT | LR_PUT_IF_PRESENT)))
+        return 0;
+    bool here = lr_visible_locked(s, sh, id, &why);
+    if (here && flags & LR_PUT_IF_ABSENT)
+        return LR_EEXIST;
+    return !here && flags & LR_PUT_IF_PRESENT ? LR_ENOENT : 0;
+}
+
 /* The disk has what the call promised, or rc says why it is not known to. */
 static int confirm(struct lr_store *s, struct lr_wait *wait, unsigned flags, uint64_t deadline)
 {
@@ -183,8 +196,9 @@ int lr_draft_commit(struct lr_draft *d, unsigned flags, uint64_t deadline)
     struct lr_shard *sh = lr_shard_of(s, &o.id);
     pthread_mutex_lock(&sh->mu);
     struct lr_wait *of_copy = NULL;
-    bool kept = keep_locked(s, sh, &o, flags, &of_copy);
-    if (!kept) {
+    rc = allowed_locked(s, sh, &o.id, flags);
+    bool kept = !rc && keep_locked(s, sh, &o, flags, &of_copy);
+    if (!kept && !rc) {
         struct lr_entry *e = lr_entry_locked(s, sh, &o.id);
         rc = e ? publish_locked(s, sh, e, &o, b, flags, it) : LR_ENOMEM;
     }
@@ -209,7 +223,7 @@ int lr_draft_commit(struct lr_draft *d, unsigned flags, uint64_t deadline)
 int lr_store_put(struct lr_store *s, const struct lr_object *o, const struct lr_piece *pieces,
                  size_t n, bool layered, unsigned flags, uint64_t deadline)
 {
-    struct lr_part *rows = NULL;
+    struct lr_object_part *rows = NULL;
     struct lr_object with = *o;
     uint64_t sum = 0;
     for (size_t i = 0; i < n; i++) {
@@ -222,7 +236,7 @@ int lr_store_put(struct lr_store *s, const struct lr_object *o, const struct lr_
         rows = lr_calloc(n, sizeof rows[0]);
         LR_FAIL_IF(!rows, LR_ENOMEM);
         for (size_t i = 0; i < n; i++)
-            rows[i] = (struct lr_part){pieces[i].offset, pieces[i].n, 0};
+            rows[i] = (struct lr_object_part){pieces[i].offset, pieces[i].n, 0};
         with.n_parts = (uint32_t)n;
     }
     struct lr_draft *d;

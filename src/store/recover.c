@@ -325,6 +325,8 @@ static int recover_one(struct filling *f, uint32_t number)
          * not given again. */
         lr_count(d->store, LR_STORE_RECOVER_SKIPPED);
         f->doubt = f->doubt || rc != LR_ENOENT;
+        if (rc != LR_ENOENT)
+            d->ghost_seq = 0; /* it may be read again one day: no note is dispensable until then */
         lr_segment_unref(d, f->seg);
         return rc == LR_ENOMEM ? rc : 0;
     }
@@ -336,6 +338,7 @@ static int recover_one(struct filling *f, uint32_t number)
     if (rc) {
         lr_count(d->store, LR_STORE_RECOVER_SKIPPED);
         f->doubt = true;
+        f->seg->min_seq = 0; /* what it holds is not all known */
     }
     if (!rc && !f->seg->footed && !f->rows.rc)
         f->seg->footed = !lr_segment_foot(d, f->seg, lr_buf_str(&f->rows)); /* else next time */

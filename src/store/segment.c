@@ -120,7 +120,7 @@ bool lr_payload_ok(const uint8_t *head, size_t head_n, const struct lr_object *o
                    const uint8_t *payload)
 {
     for (uint32_t i = 0; i < o->n_parts; i++) {
-        struct lr_part part = lr_object_part(head, head_n, o, i);
+        struct lr_object_part part = lr_object_part(head, head_n, o, i);
         if (lr_hash64(lr_str(payload + part.offset, (size_t)part.bytes), 0) != part.sum)
             return false;
     }

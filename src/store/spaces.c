@@ -97,6 +97,16 @@ int lr_space_by_id(struct lr_store *s, const struct lr_digest *id, uint16_t *out
     return 0;
 }
 
+void lr_store_spaces(struct lr_store *s, uint64_t tenant, void (*fn)(void *arg, struct lr_str name),
+                     void *arg)
+{
+    pthread_mutex_lock(&s->spaces_mu);
+    for (uint32_t i = 1; i < s->n_spaces; i++)
+        if (s->spaces[i].name && s->spaces[i].tenant == tenant)
+            fn(arg, lr_str(s->spaces[i].name, s->spaces[i].name_n));
+    pthread_mutex_unlock(&s->spaces_mu);
+}
+
 int lr_space_slot(struct lr_store *s, uint64_t tenant, struct lr_str name, uint16_t *out)
 {
     struct lr_digest id;

@@ -302,7 +302,7 @@ static int copy_range(const struct lr_view *v, uint64_t offset, uint8_t *dst, si
     LR_FAIL_IF(offset > bytes.n || n > bytes.n - offset, LR_EOVER);
     uint64_t end = offset + n;
     for (uint32_t i = 0; i < o->n_parts && n; i++) {
-        struct lr_part part = lr_view_part(v, i);
+        struct lr_object_part part = lr_view_part(v, i);
         uint64_t from = part.offset > offset ? part.offset : offset;
         uint64_t to = part.offset + part.bytes < end ? part.offset + part.bytes : end;
         if (from >= to)
@@ -323,7 +323,7 @@ static int decode_all(const struct lr_view *v, uint64_t offset, uint8_t *dst, si
     size_t at = 0;
     LR_FAIL_IF(offset, LR_EOVER);
     for (uint32_t i = 0; i < o->n_parts; i++) {
-        struct lr_part part = lr_view_part(v, i);
+        struct lr_object_part part = lr_view_part(v, i);
         const char *p = bytes.p + part.offset;
         size_t size;
         if (verify && lr_hash64(lr_str(p, (size_t)part.bytes), 0) != part.sum)

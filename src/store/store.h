@@ -107,7 +107,7 @@ struct lr_object {
 };
 
 /* A row of the table: parts tile the payload, in order, without gaps. A layer, for KV. */
-struct lr_part {
+struct lr_object_part {
     uint64_t offset, bytes; /* in the payload as stored */
     uint64_t sum;           /* xxh3, seed 0, of those bytes */
 };
@@ -128,13 +128,13 @@ enum lr_mismatch {
 /* Bytes of the header of o with o->n_parts rows; LR_EOVER, LR_EINVAL when o breaks a maximum. */
 int lr_object_size(const struct lr_object *o, size_t *out);
 /* Writes exactly that many bytes to out; parts: o->n_parts rows that tile o->payload, sums set. */
-int lr_object_encode(const struct lr_object *o, const struct lr_part *parts, uint8_t *out);
+int lr_object_encode(const struct lr_object *o, const struct lr_object_part *parts, uint8_t *out);
 /* Reads a header at p; n may reach beyond it. Texts of *o point into p. *bytes (may be NULL): its
  * length. LR_ECORRUPT: damaged or cut; LR_EVERSION: another major, or a field that must not be
  * skipped. Reads each byte at most twice and allocates nothing. */
 int lr_object_decode(const uint8_t *p, size_t n, struct lr_object *o, size_t *bytes);
 /* Row i (< n_parts) of a header that lr_object_decode accepted; n is its exact length. */
-struct lr_part lr_object_part(const uint8_t *head, size_t n, const struct lr_object *o, uint32_t i);
+struct lr_object_part lr_object_part(const uint8_t *head, size_t n, const struct lr_object *o, uint32_t i);
 /* LR_MATCH when `have` may serve who wants `want`: all of identity equal, fidelity no lower. The
  * wanted prev, prefix and token_ids are compared when they are not zero. */
 enum lr_mismatch lr_object_match(const struct lr_object *have, const struct lr_object *want);
@@ -246,6 +246,8 @@ enum lr_put_flags {
                            queue is full), LR_ETIMEOUT: it is in memory, and was not known to be
                            on disk */
     LR_PUT_NO_DISK = 2, /* memory only */
+    LR_PUT_IF_ABSENT = 4,  /* LR_EEXIST, and nothing done, when the id is here */
+    LR_PUT_IF_PRESENT = 8, /* LR_ENOENT when it is not */
 };
 
 /* Bytes for a place in the payload. */
@@ -267,7 +269,7 @@ int lr_store_put(struct lr_store *, const struct lr_object *o, const struct lr_p
 /* The same without a copy: room for o->payload bytes, at a 64-byte boundary (4096 from 64 KiB on),
  * of undefined content. parts: o->n_parts rows of which offset and bytes are set, copied here; none:
  * blocks. Evicts to make the room, never waits. o's texts are copied. */
-int lr_draft_open(struct lr_store *, const struct lr_object *o, const struct lr_part *parts,
+int lr_draft_open(struct lr_store *, const struct lr_object *o, const struct lr_object_part *parts,
                   struct lr_draft **out);
 uint8_t *lr_draft_bytes(struct lr_draft *);
 /* Sums, publishes; the draft is gone whatever is returned (as for lr_store_put). */
@@ -284,7 +286,7 @@ void lr_view_put(struct lr_view *);
 /* All valid until lr_view_put. */
 const struct lr_object *lr_view_object(const struct lr_view *);
 struct lr_str lr_view_bytes(const struct lr_view *);
-struct lr_part lr_view_part(const struct lr_view *, uint32_t i);
+struct lr_object_part lr_view_part(const struct lr_view *, uint32_t i);
 
 /* The same without waiting: done is called exactly once, either before lr_store_fetch returns or
  * later on a thread of the store, with rc and (rc 0) a view that is the callee's. *f must live
@@ -332,6 +334,9 @@ int lr_store_expire(struct lr_store *, const struct lr_digest *id, uint64_t expi
 /* Everything put so far into (tenant, space) becomes a miss. *epoch (may be NULL): the new one. */
 int lr_store_bump(struct lr_store *, uint64_t tenant, struct lr_str space, unsigned flags,
                   uint64_t deadline, uint32_t *epoch);
+/* Calls fn for the name of each space of a tenant; under a lock: it takes what it needs and returns. */
+void lr_store_spaces(struct lr_store *, uint64_t tenant, void (*fn)(void *arg, struct lr_str name),
+                     void *arg);
 /* Bytes that objects of a tenant may take in all tiers; beyond, its own oldest leave. 0: no
  * limit. At most 4096 tenants have a limit or a count of their own; the rest share one. */
 int lr_store_quota(struct lr_store *, uint64_t tenant, uint64_t bytes_max);

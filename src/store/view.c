@@ -131,7 +131,7 @@ struct lr_str lr_view_bytes(const struct lr_view *v)
     return lr_str(v->block->image + v->block->payload, (size_t)v->block->bytes);
 }
 
-struct lr_part lr_view_part(const struct lr_view *v, uint32_t i)
+struct lr_object_part lr_view_part(const struct lr_view *v, uint32_t i)
 {
     assert(i < v->object.n_parts);
     const struct lr_block *b = v->block;

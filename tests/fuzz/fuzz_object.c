@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
 static void try_bytes(const uint8_t *p, size_t n)
 {
-    static struct lr_part parts[LR_OBJECT_PARTS_MAX];
+    static struct lr_object_part parts[LR_OBJECT_PARTS_MAX];
     struct lr_object o, again;
     size_t head, size;
     if (lr_object_decode(p, n, &o, &head))

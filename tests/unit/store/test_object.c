@@ -18,7 +18,7 @@ static const uint8_t payload[32] = "sixteen of K..." "\0" "sixteen of V...";
 /* The object of docs/formats/object.md. */
 static size_t example(uint8_t *out, struct lr_object *o)
 {
-    struct lr_part parts[2] = {{0, 16, 0}, {16, 16, 0}};
+    struct lr_object_part parts[2] = {{0, 16, 0}, {16, 16, 0}};
     *o = (struct lr_object){
         .tenant = 7,
         .layout = {.engine = LR_STR("larder"),
@@ -133,7 +133,7 @@ static void decode_of_encode_is_identity(void **state)
 {
     (void)state;
     static uint8_t head[LR_OBJECT_HEAD_MAX];
-    static struct lr_part parts[LR_OBJECT_PARTS_MAX];
+    static struct lr_object_part parts[LR_OBJECT_PARTS_MAX];
     struct lr_rng r;
     uint64_t seed = 11;
     lr_rng_seed(&r, seed);
@@ -142,7 +142,7 @@ static void decode_of_encode_is_identity(void **state)
         struct lr_object o = some_object(&r), back;
         o.n_parts = (uint32_t)lr_rng_below(&r, round % 100 ? 6 : LR_OBJECT_PARTS_MAX + 1);
         for (uint32_t i = 0; i < o.n_parts; i++) {
-            parts[i] = (struct lr_part){o.payload, 1 + lr_rng_below(&r, 1000), lr_rng_u64(&r)};
+            parts[i] = (struct lr_object_part){o.payload, 1 + lr_rng_below(&r, 1000), lr_rng_u64(&r)};
             o.payload += parts[i].bytes;
         }
         size_t n, bytes;
@@ -153,7 +153,7 @@ static void decode_of_encode_is_identity(void **state)
         assert_int_equal(bytes, n);
         same(&o, &back);
         for (uint32_t i = 0; i < o.n_parts; i++) {
-            struct lr_part p = lr_object_part(head, n, &back, i);
+            struct lr_object_part p = lr_object_part(head, n, &back, i);
             assert_memory_equal(&p, &parts[i], sizeof p);
         }
     }

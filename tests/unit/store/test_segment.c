@@ -25,7 +25,7 @@ static struct lr_object example(void)
 static size_t build(uint8_t out[3 * 4096])
 {
     struct lr_object o = example();
-    struct lr_part part = {0, 5, 0};
+    struct lr_object_part part = {0, 5, 0};
     size_t head, at = 4096;
     memset(out, 0, 3 * 4096);
     lr_segment_head(&(struct lr_segment_info){1, SALT, 0}, out);

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * serve/kv.c - the KV store in the house: opened from the configuration, behind the Redis door, in the
+ * metrics.
+ *
+ * The store opens when `resp` names an address; its segments are in <data>/kv. Who may use it is what
+ * tenants.c says of HTTP: with a keys file a client's key is the password (the user's name chooses a
+ * namespace inside the tenant), without one the password itself makes the tenant, none included. As
+ * there, addresses beyond loopback need a keys file.
+ */
+#include "serve/resp.h"
+#include "serve/serve_int.h"
+
+#include <stdio.h>
+
+static int who(void *ctx, struct lr_str user, struct lr_str password, uint64_t *tenant)
+{
+    struct lr_serve *s = ctx;
+    struct lr_tenant t;
+    (void)user; /* a namespace, not a credential */
+    LR_TRY(lr_tenants_find(s->tenants, password, lr_clock_wall_ms(), 0, &t));
+    *tenant = t.id;
+    return 0;
+}
+
+static int open_store(struct lr_serve *s, const struct lr_config *c, struct lr_err *err)
+{
+    static const char *const strategies[] = {"s3fifo", "lru", "cost"};
+    char dir[4096];
+    int n = snprintf(dir, sizeof dir, "%s/kv", s->dir);
+    LR_FAIL_IF(n < 0 || (size_t)n >= sizeof dir, LR_EOVER);
+    struct lr_store_opts o = {
+        .mem_max = c->kv_memory,
+        .disk_max = c->kv_disk,
+        .evict = strategies[c->kv_evict],
+        .write_back = c->kv_write_back,
+        .trust_memory = !c->kv_verify,
+        .dir = *c->kv_dir ? c->kv_dir : dir,
+    };
+    if (!strcmp(o.dir, "none"))
+        o.dir = NULL;
+    s->kv_dir = o.dir ? lr_strndup(o.dir, strlen(o.dir)) : NULL; /* the store keeps the pointer */
+    LR_FAIL_IF(o.dir && !s->kv_dir, LR_ENOMEM);
+    o.dir = s->kv_dir;
+    return lr_store_open(&s->store, &o, err);
+}
+
+int lr_kv_open(struct lr_serve *s, struct lr_err *err)
+{
+    const struct lr_config *c = s->conf->c;
+    if (!c->resp.n)
+        return 0;
+    LR_TRY(open_store(s, c, err));
+    struct lr_resp_opts o = {
+        .listen = (const char *const *)c->resp.v,
+        .n_listen = c->resp.n,
+        .threads = (unsigned)c->kv_threads,
+        .connections_max = (unsigned)c->kv_connections_max,
+        .store = s->store,
+        .auth = lr_tenants_managed(s->tenants),
+        .who = who,
+        .ctx = s,
+        .deadline_ns = c->kv_deadline * LR_MS,
+    };
+    LR_TRY(lr_resp_open(&s->resp, &o, err));
+    for (size_t i = 0; i < c->resp.n; i++)
+        lr_log(LR_LOG_INFO, "serve", "event=resp port=%u", lr_resp_port(s->resp, i));
+    return 0;
+}
+
+void lr_kv_close_door(struct lr_serve *s)
+{
+    lr_resp_close(s->resp);
+    s->resp = NULL;
+}
+
+void lr_kv_close(struct lr_serve *s)
+{
+    lr_store_close(s->store);
+    lr_free(s->kv_dir);
+    s->store = NULL;
+}
+
+unsigned lr_serve_resp_port(const struct lr_serve *s, size_t i)
+{
+    return s->resp ? lr_resp_port(s->resp, i) : 0;
+}
+
+/* ---- metrics ---- */
+
+static void one(struct lr_buf *out, const char *name, const char *type, const char *help, uint64_t v)
+{
+    lr_buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n%s %llu\n", name, help, name, type, name,
+                (unsigned long long)v);
+}
+
+static void door_rows(const struct lr_resp_stats *d, struct lr_buf *out)
+{
+    one(out, "larder_kv_connections", "gauge", "connections at the Redis door", d->connections);
+    one(out, "larder_kv_commands_total", "counter", "commands", d->commands);
+    one(out, "larder_kv_gets_total", "counter", "values asked for", d->gets);
+    one(out, "larder_kv_hits_total", "counter", "values found", d->hits);
+    one(out, "larder_kv_sets_total", "counter", "values sent", d->sets);
+    one(out, "larder_kv_sets_dropped_total", "counter", "values answered OK and not kept", d->dropped);
+    one(out, "larder_kv_denied_total", "counter", "credentials refused, and data asked without one",
+        d->denied);
+    one(out, "larder_kv_protocol_errors_total", "counter", "connections closed for what they sent",
+        d->faults);
+    one(out, "larder_kv_received_bytes_total", "counter", "bytes received", d->bytes_in);
+    one(out, "larder_kv_sent_bytes_total", "counter", "bytes sent", d->bytes_out);
+}
+
+void lr_kv_metrics(struct lr_serve *s, struct lr_buf *out)
+{
+    struct lr_store_stats st;
+    struct lr_resp_stats d;
+    if (!s->store)
+        return;
+    lr_store_stats(s->store, &st);
+    lr_resp_stats(s->resp, &d);
+    door_rows(&d, out);
+    one(out, "larder_kv_entries", "gauge", "objects known to the store", st.entries);
+    one(out, "larder_kv_memory_bytes", "gauge", "memory that objects take", st.mem_bytes);
+    one(out, "larder_kv_memory_max_bytes", "gauge", "kv.memory", st.mem_max);
+    one(out, "larder_kv_pinned_bytes", "gauge", "memory that pins hold", st.mem_pinned);
+    one(out, "larder_kv_disk_bytes", "gauge", "segment files", st.disk_bytes);
+    one(out, "larder_kv_disk_live_bytes", "gauge", "of these, objects that can be read", st.disk_live);
+    one(out, "larder_kv_queue_bytes", "gauge", "waiting for the disk", st.queue_bytes);
+    one(out, "larder_kv_disk_ok", "gauge", "1: the last write succeeded", st.disk_ok);
+    lr_buf_addz(out, "# HELP larder_kv_events_total what happened in the store, by kind\n"
+                     "# TYPE larder_kv_events_total counter\n");
+    for (int i = 0; i < LR_STORE_COUNT; i++) {
+        lr_buf_addz(out, "larder_kv_events_total{kind=\"");
+        for (const char *p = lr_store_count_name((enum lr_store_count)i); *p; p++)
+            lr_buf_addc(out, (char)(*p == '_' ? '_' : *p - 'A' + 'a'));
+        lr_buf_addf(out, "\"} %llu\n", (unsigned long long)st.count[i]);
+    }
+}
