@@ -235,16 +235,17 @@ static int check_codec(const struct lr_engine_seq *s, const struct lr_policy_sta
                                           s->lay.codec->name);
 }
 
-/* Does a policy of the stack watch what is inside a prompt? Asked of an open set. */
-static bool needs_chunks(struct host_set *set)
+/* Taps that the stack wants inside a prompt. Asked of an open set. */
+static uint32_t chunk_taps(struct host_set *set)
 {
-    bool any = false;
+    uint32_t taps = 0;
     for (uint32_t i = 0; i < set->stack.n_part; i++)
         for (uint32_t l = 0; l < set->host->model.n_layer; l++) {
             struct lr_policy_need n;
-            any |= !lr_engine_part_need(&set->part[i], l, LR_POLICY_CHUNK, &n) && n.taps;
+            if (!lr_engine_part_need(&set->part[i], l, LR_POLICY_CHUNK, &n))
+                taps |= n.taps;
         }
-    return any;
+    return taps;
 }
 
 /* Asks once for every phase and layer, so that what an engine has not is refused before any work. */
@@ -259,7 +260,7 @@ static int check_needs(struct host_set *set, struct lr_err *err)
                     return lr_err_set(err, rc, set->part[i].part->policy->name,
                                       "it needs what this engine does not have: %s", lr_strerror(rc));
             }
-    if (set->host->s->len && needs_chunks(set))
+    if (set->host->s->len && chunk_taps(set))
         return lr_err_set(err, LR_EUNSUPPORTED, "policy",
                           "%s watches whole prompts: it cannot begin after %u tokens",
                           set->stack.text, set->host->s->len);
@@ -353,18 +354,25 @@ int lr_engine_host_fork(struct lr_engine_seq *twin, const struct lr_engine_seq *
     return 0;
 }
 
+static uint64_t sums_bytes(const struct lr_engine_host *h)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; h->sums && i < (size_t)h->model.n_layer * h->model.n_head; i++)
+        n += sizeof *h->sums + h->sums[i].cap * sizeof(float);
+    return n;
+}
+
 uint64_t lr_engine_host_bytes(const struct lr_engine_seq *s)
 {
     const struct lr_engine_host *h = s->host;
     if (!h)
         return 0;
-    const struct lr_engine_shape *m = &s->e->m->shape;
-    uint64_t n = sizeof *h + host_tables(s) * sizeof *h->rows + h->scratch.held;
+    uint64_t n = sizeof *h + host_tables(s) * sizeof *h->rows + h->scratch.held + sums_bytes(h);
     n += h->active ? set_bytes(h->active) : 0;
     for (uint32_t i = 0; i < h->n_watcher; i++)
         n += set_bytes(h->watcher[i]);
-    for (size_t i = 0; h->sums && i < (size_t)m->n_layer * m->n_head; i++)
-        n += sizeof *h->sums + h->sums[i].cap * sizeof(float);
+    for (uint32_t i = 0; h->chosen && i < h->model.n_kv; i++)
+        n += h->chosen[i].pages * host_page_bytes(s);
     return n;
 }
 
@@ -403,9 +411,10 @@ static uint32_t average(const struct lr_engine_host *h)
 int lr_engine_seq_info(const struct lr_engine_seq *s, uint32_t index,
                        struct lr_engine_policy_info *out)
 {
-    const struct host_set *set = lr_engine_set_at(s, index);
+    struct host_set *set = lr_engine_set_at(s, index);
     LR_FAIL_IF(!set, LR_EINVAL);
     const struct lr_engine_host *h = s->host;
+    uint64_t sums = chunk_taps(set) & LR_POLICY_TAP_ACOL ? sums_bytes(h) : 0;
     *out = (struct lr_engine_policy_info){
         .rows_budget = index == LR_ENGINE_ACTIVE && h->even ? average(h) : LR_POLICY_NO_LIMIT,
         .rows_evicted = set->evicted,
@@ -414,7 +423,7 @@ int lr_engine_seq_info(const struct lr_engine_seq *s, uint32_t index,
         .tap_bytes = set->tap_bytes,
         .tap_ns = h->tap.ns,
         .ns = set->ns,
-        .state_bytes = set_bytes(set)};
+        .state_bytes = set_bytes(set) + sums};
     return 0;
 }
 

@@ -20,6 +20,8 @@ struct lane {
 float *lr_engine_lane(struct lane *l, uint32_t rows);
 int lr_engine_lane_copy(struct lane *to, const struct lane *from);
 void lr_engine_lane_free(struct lane *l);
+/* Gives back what lanes hold beyond their rows. */
+void lr_engine_lanes_trim(struct lr_engine_host *h);
 
 struct lr_policy_rows {
     struct lr_policy_seq *q;

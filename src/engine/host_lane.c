@@ -87,6 +87,21 @@ static struct walk walk_of(const struct lr_engine_seq *s, const struct table *t)
     return (struct walk){.h = s->host, .table = (uint32_t)(t - s->tables)};
 }
 
+void lr_engine_lanes_trim(struct lr_engine_host *h)
+{
+    for (uint32_t t = 0; t < host_tables(h->s); t++) {
+        struct walk w = {.h = h, .table = t};
+        for (struct lane *l; (l = next_lane(&w));) {
+            uint32_t cap = l->n + l->n / 4 + 32;
+            float *v = cap < l->cap ? lr_realloc(l->v, cap * sizeof *v) : NULL;
+            if (v) { /* else it stays as large as it is */
+                l->v = v;
+                l->cap = cap;
+            }
+        }
+    }
+}
+
 void lr_engine_lanes_keep(struct lr_engine_seq *s, const struct table *t, const uint32_t *idx,
                           uint32_t n)
 {

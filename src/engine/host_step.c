@@ -445,6 +445,7 @@ int lr_engine_host_edit(struct lr_engine_host *h, enum lr_policy_phase phase)
     h->spent |= (set->stack.flags & LR_POLICY_QUERY_AWARE) && set->evicted > evicted;
     if (phase == LR_POLICY_PROMPT_END) {
         promise_less(h);
+        lr_engine_lanes_trim(h);
         lr_arena_free(&h->scratch); /* sized by the prompt; tokens need less */
     }
     set->ns += lr_clock_mono_ns() - start;
