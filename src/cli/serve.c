@@ -54,6 +54,11 @@ static void announce(const struct lr_serve *s, const struct lr_config *c, const 
         printf("larder %s serves http%s://%s:%u/v1   dashboard /ui   data %s\n", LR_VERSION,
                *c->tls_cert_file ? "s" : "", host, lr_serve_port(s, i), dir);
     }
+    for (size_t i = 0; i < c->resp.n; i++) {
+        const char *colon = strrchr(c->resp.v[i], ':');
+        printf("KV store  redis://%.*s:%u\n", (int)(colon ? colon - c->resp.v[i] : 0), c->resp.v[i],
+               lr_serve_resp_port(s, i));
+    }
     bool model = announce_models(s, c);
     if (c->upstreams.n == 0 && !model)
         printf("no model is attached: only cached answers are served; attach one with --model FILE or "
