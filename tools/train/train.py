@@ -24,6 +24,8 @@ TOKENS = 8192  # of a batch
 COPY_DONE = 0.9
 COPY_AGAIN = 1250  # from this step on some recall rows are copying rows: they ask more words
 NEEDLES_MORE = 2250  # from this step on half of the long English rows hide pairs, up to eight
+LAST = 2800  # from this step on (a second call, with few steps) rows are long
+LENGTHS_LAST = [0, 0, 0, 0, 1, 1, 3, 4]
 RECALL, ENGLISH, COPY = 0, 1, 2  # kinds of rows; the mean losses of each add up
 
 
@@ -260,7 +262,8 @@ class Run:
         if self.copying:
             return [(d.copy_row(128), RECALL) for _ in range(TOKENS // 2 // 128)]
         if self.stage + 1 == len(STAGES):
-            stage, share = rng.choices(range(len(STAGES)), LENGTHS)[0], 0.3
+            often = LENGTHS if self.step < LAST else LENGTHS_LAST
+            stage, share = rng.choices(range(len(STAGES)), often)[0], 0.3
         else:
             stage, share = (
                 self.stage
@@ -279,7 +282,8 @@ class Run:
         return rows + [(self.english_row(n), ENGLISH) for _ in range(here - asked)]
 
     def english_row(self, n):
-        if self.step >= NEEDLES_MORE and n >= 1024 and self.data.rng.random() < 0.5:
+        often = 0.5 if self.step < LAST else 0.8
+        if self.step >= NEEDLES_MORE and n >= 1024 and self.data.rng.random() < often:
             return self.data.needle_row(n, 8)
         return self.data.english_row(n)
 
