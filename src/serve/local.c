@@ -325,10 +325,11 @@ static int list_models(const struct lr_config *c, struct lr_local **v, size_t *n
 {
     bool none = c->model.n == 1 && strcmp(c->model.v[0], "none") == 0;
     bool builtin = !c->model.n && !c->upstreams.n && lr_builtin_model().n;
-    *n = none ? 0 : builtin ? 1 : c->model.n;
-    *v = lr_calloc(*n, sizeof **v);
+    size_t all = none ? 0 : builtin ? 1 : c->model.n;
+    *v = lr_calloc(all, sizeof **v);
     LR_FAIL_IF(!*v, lr_err_set(err, LR_ENOMEM, "models", "out of memory"));
-    for (size_t i = 0; i < *n; i++) {
+    *n = all; /* closing finds what is there, and NULL elsewhere */
+    for (size_t i = 0; i < all; i++) {
         struct lr_locals before = {*v, i};
         struct lr_local *l = &(*v)[i];
         l->path = builtin ? "" : c->model.v[i];

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * unit/serve/test_faults.c - a whole server under faults: start, one question asked twice, stop; each
- * allocation and each file call of ours is made to fail once. Whatever fails, the server starts or says
+ * unit/serve/test_faults.c - a whole server under faults: start, one question asked twice, stop; with an
+ * upstream, and with a model of this machine; each allocation and each file call of ours is made to fail once. Whatever fails, the server starts or says
  * why not, every request gets an answer or a closed connection, and it stops. The address sanitizer's
  * build finds what leaks.
  */
+#include "engine/engine.h"
 #include "serve/serve.h"
 
 #include <arpa/inet.h>
@@ -23,6 +24,7 @@
 /* An upstream that answers every request on a connection with the same completion. */
 static int upstream_fd;
 static char dir[64];
+static char model[80]; /* a file; empty: the upstream answers */
 
 static void *serve_one(void *arg)
 {
@@ -73,9 +75,10 @@ static int ask(unsigned port)
 {
     static const char req[] =
         "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: "
-        "Bearer k\r\ncontent-type: application/json\r\ncontent-length: 65\r\n\r\n"
-        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"what is it\"}]}";
-    _Static_assert(sizeof "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"what is it\"}]}" == 66, "");
+        "Bearer k\r\ncontent-type: application/json\r\ncontent-length: 80\r\n\r\n"
+        "{\"model\":\"m\",\"max_tokens\":4,\"messages\":[{\"role\":\"user\",\"content\":\"what is it\"}]}";
+    _Static_assert(sizeof "{\"model\":\"m\",\"max_tokens\":4,\"messages\":[{\"role\":\"user\",\"content\":"
+                          "\"what is it\"}]}" == 81, "");
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct timeval limit = {10, 0};
@@ -111,14 +114,16 @@ static void empty_dir(void)
 static struct lr_config *make_config(unsigned upstream)
 {
     char url[64];
-    char *argv[] = {(char[]){"--listen"}, (char[]){"127.0.0.1:0"}, (char[]){"--upstream"}, url,
+    char *argv[] = {(char[]){"--listen"}, (char[]){"127.0.0.1:0"},
+                    *model ? (char[]){"--model"} : (char[]){"--upstream"}, *model ? model : url,
                     (char[]){"--answer-bytes"}, (char[]){"16M"}, (char[]){"--http-drain"}, (char[]){"1s"},
-                    (char[]){"--trace-requests"}, (char[]){"16"}, NULL};
+                    (char[]){"--trace-requests"}, (char[]){"16"}, (char[]){"--engine-threads"},
+                    (char[]){"1"}, (char[]){"--engine-context"}, (char[]){"64"}, NULL};
     int rest;
     snprintf(url, sizeof url, "http://127.0.0.1:%u", upstream);
     struct lr_config *c = lr_new(struct lr_config);
     assert_non_null(c);
-    assert_int_equal(lr_config_load(c, NULL, NULL, 10, argv, &rest, NULL), 0);
+    assert_int_equal(lr_config_load(c, NULL, NULL, 14, argv, &rest, NULL), 0);
     return c;
 }
 
@@ -143,12 +148,8 @@ static uint64_t live(unsigned upstream, uint64_t n, int *answered)
     return seen;
 }
 
-static void every_failure_is_survived(void **state)
+static void survive(unsigned upstream)
 {
-    (void)state;
-    unsigned upstream = listen_somewhere();
-    snprintf(dir, sizeof dir, "/tmp/larder-test-XXXXXX");
-    assert_non_null(mkdtemp(dir));
     lr_log_set_level(LR_LOG_ERROR);
     int answered = 0, whole = 0;
     uint64_t calls = live(upstream, 0, &whole);
@@ -165,15 +166,44 @@ static void every_failure_is_survived(void **state)
     whole = 0;
     live(upstream, 0, &whole);
     assert_int_equal(whole, 2); /* nothing that failed has left a trace */
+}
+
+static void every_failure_is_survived(void **state)
+{
+    (void)state;
+    snprintf(dir, sizeof dir, "/tmp/larder-test-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    survive(listen_somewhere());
     close(upstream_fd);
     empty_dir();
     rmdir(dir);
+}
+
+static void with_a_model_of_this_machine_too(void **state)
+{
+    struct lr_err err = {0};
+    char home[] = "/tmp/larder-test-XXXXXX";
+    (void)state;
+    assert_non_null(mkdtemp(home));
+    snprintf(dir, sizeof dir, "/tmp/larder-test-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    snprintf(model, sizeof model, "%s/m.gguf", home);
+    const struct lr_engine_random r = {.like = LR_STR("nano"), .type = LR_NN_Q8_0, .seed = 1,
+                                       .path = model};
+    assert_int_equal(lr_engine_random(&r, &err), 0);
+    survive(0);
+    empty_dir();
+    rmdir(dir);
+    unlink(model);
+    rmdir(home);
+    *model = 0;
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_failure_is_survived),
+        cmocka_unit_test(with_a_model_of_this_machine_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
