@@ -41,13 +41,15 @@ static int bench_engine(struct lr_cli *cli)
         {"--prompt", "N", LR_FLAG_COUNT, &b.prompt, 1, 1 << 24, "tokens of the prompt"},
         {"--predict", "N", LR_FLAG_COUNT, &b.predict, 0, 1 << 24, "tokens made after it"},
         {"--threads", "N", LR_FLAG_COUNT, &threads, 1, LR_ENGINE_THREADS_MAX, "compute threads"},
-        {"--runs", "N", LR_FLAG_COUNT, &runs, 1, LR_EVAL_RUNS_MAX, "medians of so many, after one more"},
+        {"--runs", "N", LR_FLAG_COUNT, &runs, 1, LR_EVAL_RUNS_MAX,
+         "medians of so many, after one more"},
         {"--codec", "C", LR_FLAG_TEXT, &b.codec, 0, 0, "of KV rows: f16 f32 q8_0 i4r"},
         {"--json", NULL, LR_FLAG_ON, &json, 0, 0, "one JSON line"},
     };
-    const struct lr_manual u = {"bench engine --model F [options]",
-                               "Prefill and decode speed of a model on this machine, tokens a second.", flags,
-                               LR_COUNT(flags)};
+    const struct lr_manual u = {
+        "bench engine --model F [options]",
+        "Prefill and decode speed of a model on this machine, tokens a second.", flags,
+        LR_COUNT(flags)};
     int rc = lr_cli_flags(cli, &u);
     if (rc)
         return rc == LR_CLI_HELPED ? 0 : 2;
@@ -62,8 +64,8 @@ static int bench_engine(struct lr_cli *cli)
     if (json)
         print_json(&b, &s);
     else
-        printf("%s, %u threads: prefill %.1f tokens/s, decode %.1f tokens/s at %llu rows\n", b.model,
-               b.threads, s.prefill_tps, s.decode_tps, (unsigned long long)s.context);
+        printf("%s, %u threads: prefill %.1f tokens/s, decode %.1f tokens/s at %llu rows\n",
+               b.model, b.threads, s.prefill_tps, s.decode_tps, (unsigned long long)s.context);
     return 0;
 }
 

@@ -25,12 +25,14 @@ static int eval_kv(struct lr_cli *cli)
          "of rows \"25%\", \"128\", or bytes \"2M\" (50%,25%,12.5%,6.25%)"},
         {"--tasks", "LIST", LR_FLAG_TEXT, &k.tasks, 0, 0,
          "single multi-key multi-query variable copy turns needle perplexity system, or F.jsonl"},
-        {"--modes", "LIST", LR_FLAG_TEXT, &k.modes, 0, 0, "agnostic,aware: does the policy see the question"},
+        {"--modes", "LIST", LR_FLAG_TEXT, &k.modes, 0, 0,
+         "agnostic,aware: does the policy see the question"},
         {"--context", "N", LR_FLAG_COUNT, &context, LR_EVAL_TOKENS_MIN, LR_EVAL_TOKENS_MAX,
          "tokens of a sample (1024, or what the model has)"},
         {"--samples", "N", LR_FLAG_COUNT, &samples, 1, 100000, "of each task (24)"},
         {"--seed", "N", LR_FLAG_COUNT, &k.seed, 0, 0, "of samples and policies"},
-        {"--text", "F", LR_FLAG_TEXT, &k.text, 0, 0, "for needle and perplexity (a text in the program)"},
+        {"--text", "F", LR_FLAG_TEXT, &k.text, 0, 0,
+         "for needle and perplexity (a text in the program)"},
         {"--out", "DIR", LR_FLAG_TEXT, &k.out, 0, 0,
          "results.jsonl, report.txt, report.html; run again to continue"},
         {"--threads", "N", LR_FLAG_COUNT, &threads, 1, LR_ENGINE_THREADS_MAX,
@@ -38,11 +40,12 @@ static int eval_kv(struct lr_cli *cli)
         {"--hold", NULL, LR_FLAG_ON, &k.hold, 0, 0,
          "hold budgets while reading questions and answering, as when served"},
     };
-    const struct lr_manual u = {
-        "eval kv --model F [options]",
-        "Prefills each sample once, forks it for every policy and budget, and says what was kept, what that\n"
-        "cost, and whether the numbers can be believed (controls). docs/eval.md says how to read it.",
-        flags, LR_COUNT(flags)};
+    const struct lr_manual u = {"eval kv --model F [options]",
+                                "Prefills each sample once, forks it for every policy and budget, "
+                                "and says what was kept, what that\n"
+                                "cost, and whether the numbers can be believed (controls). "
+                                "docs/eval.md says how to read it.",
+                                flags, LR_COUNT(flags)};
     int rc = lr_cli_flags(cli, &u);
     if (rc)
         return rc == LR_CLI_HELPED ? 0 : 2;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cli/flags.c - options of commands that are not configuration (flags.h).
  *
- * `--name value` and `--name=value`, in any order; given twice, the last counts. A number out of its
- * bounds, a word that is no option and an option without its value end the command before any work.
+ * `--name value` and `--name=value`, in any order; given twice, the last counts. A number out of
+ * its bounds, a word that is no option and an option without its value end the command before any
+ * work.
  */
 #include "cli/flags.h"
 
@@ -93,7 +94,8 @@ int lr_cli_flags(struct lr_cli *cli, const struct lr_manual *u)
             help(u);
             return LR_CLI_HELPED;
         }
-        const struct lr_flag *f = find(u, lr_str(word, equals ? (size_t)(equals - word) : strlen(word)));
+        const struct lr_flag *f =
+            find(u, lr_str(word, equals ? (size_t)(equals - word) : strlen(word)));
         if (!f || (f->kind == LR_FLAG_ON && equals)) {
             struct lr_err err = {0};
             lr_err_set(&err, LR_EINVAL, word, "no such option; --help lists them");
@@ -116,7 +118,8 @@ const char *lr_cli_word(struct lr_cli *cli, const char *const *words, size_t n)
             cli->argc--;
             return words[i];
         }
-    bool asked = cli->argc > 0 && (strcmp(cli->argv[0], "--help") == 0 || strcmp(cli->argv[0], "-h") == 0);
+    bool asked =
+        cli->argc > 0 && (strcmp(cli->argv[0], "--help") == 0 || strcmp(cli->argv[0], "-h") == 0);
     FILE *out = asked ? stdout : stderr;
     for (size_t i = 0; i < n; i++)
         fprintf(out, "%s larder %s %s --help\n", i ? "      " : "usage:", cli->name, words[i]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * cli/model.c - larder model random: files of real shapes with random weights, for speed, memory and
- * exactness where no real file is at hand.
+ * cli/model.c - larder model random: files of real shapes with random weights, for speed, memory
+ * and exactness where no real file is at hand.
  */
 #include "cli/flags.h"
 #include "engine/engine.h"
@@ -19,17 +19,19 @@ static int make_random(struct lr_cli *cli)
         {"--vocab", "GGUF", LR_FLAG_TEXT, &vocab, 0, 0, "copy the tokeniser of this file"},
         {"--seed", "N", LR_FLAG_COUNT, &seed, 0, 0, "of the weights"},
     };
-    const struct lr_manual u = {"model random --like SHAPE --out F [options]",
-                               "Writes a model of a real shape whose weights are random numbers: it runs at the\n"
-                               "speed of the real one and says nothing sensible.",
-                               flags, LR_COUNT(flags)};
+    const struct lr_manual u = {
+        "model random --like SHAPE --out F [options]",
+        "Writes a model of a real shape whose weights are random numbers: it runs at the\n"
+        "speed of the real one and says nothing sensible.",
+        flags, LR_COUNT(flags)};
     int rc = lr_cli_flags(cli, &u);
     if (rc)
         return rc == LR_CLI_HELPED ? 0 : 2;
     if (!like || !out)
         return lr_cli_missing(cli, like ? "--out" : "--like");
     struct lr_err err = {0};
-    struct lr_engine_random r = {.like = lr_strz(like), .vocab = lr_strz(vocab), .seed = seed, .path = out};
+    struct lr_engine_random r = {
+        .like = lr_strz(like), .vocab = lr_strz(vocab), .seed = seed, .path = out};
     if (lr_nn_type_find(lr_strz(type), &r.type))
         lr_err_set(&err, LR_EINVAL, "--type", "no type '%s'", type);
     else

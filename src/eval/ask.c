@@ -4,19 +4,20 @@
  *   agnostic   [BOS body] compress | question > reply | right answer, next question > reply | ..
  *   aware      [BOS body question] compress | last token again > reply | ..
  *
- * The base is fed once; watchers on it see what each policy wants to see, and each cell is a fork that
- * adopts a watcher with its budget. Cells whose rows are stored in another codec cannot share: they feed
- * the prompt themselves.
+ * The base is fed once; watchers on it see what each policy wants to see, and each cell is a fork
+ * that adopts a watcher with its budget. Cells whose rows are stored in another codec cannot share:
+ * they feed the prompt themselves.
  *
- * Why the last token again: the logits of a prompt's last token come out of the same step that the policy
- * watches, before any row was dropped. Taken as they are, the first word of every answer would be the full
- * cache's, whatever the policy keeps. So the last token is dropped from the fork and fed once more, over
- * what was kept.
+ * Why the last token again: the logits of a prompt's last token come out of the same step that the
+ * policy watches, before any row was dropped. Taken as they are, the first word of every answer
+ * would be the full cache's, whatever the policy keeps. So the last token is dropped from the fork
+ * and fed once more, over what was kept.
  *
- * After compression nothing is evicted (the phase is CHUNK), so that what is measured is what was kept of
- * the context, the same for a question of 4 tokens and one of 40. With opts->hold the question is a prompt
- * and the reply is decoded, as when served, and budgets hold throughout. Policies that choose what to read
- * (select) do so while decoding only: with them replies are decoded.
+ * After compression nothing is evicted (the phase is CHUNK), so that what is measured is what was
+ * kept of the context, the same for a question of 4 tokens and one of 40. With opts->hold the
+ * question is a prompt and the reply is decoded, as when served, and budgets hold throughout.
+ * Policies that choose what to read (select) do so while decoding only: with them replies are
+ * decoded.
  */
 #include "eval/eval_int.h"
 
@@ -33,12 +34,13 @@ uint64_t lr_eval_seed(const struct eval_run *r, uint32_t job, uint32_t sample, u
 
 /* ---- sequences ---- */
 
-static bool any_missing(const struct eval_run *r, uint32_t job, enum lr_eval_mode mode, uint32_t sample,
-                        uint32_t stack)
+static bool any_missing(const struct eval_run *r, uint32_t job, enum lr_eval_mode mode,
+                        uint32_t sample, uint32_t stack)
 {
     for (uint32_t c = 0; c < r->plan->n_cell; c++) {
         const struct eval_cell *cell = &r->plan->cell[c];
-        bool of = cell->kind != EVAL_FULL && cell->kind != EVAL_EMPTY && cell->stack == stack && !cell->alone;
+        bool of = cell->kind != EVAL_FULL && cell->kind != EVAL_EMPTY && cell->stack == stack &&
+                  !cell->alone;
         if (of && lr_eval_wanted(r->plan, job, mode, c, sample) &&
             !lr_eval_grid_at(&r->grid, job, mode, c, sample)->have)
             return true;
@@ -90,8 +92,8 @@ static int alone(struct eval_run *r, const struct eval_cell *c, const uint32_t *
                  uint64_t seed, struct lr_engine_seq **out)
 {
     struct lr_engine_seq *s;
-    const struct lr_engine_seq_opts o = {.policy = {.stack = &r->plan->stack[c->stack], .budget = c->budget,
-                                                    .seed = seed}};
+    const struct lr_engine_seq_opts o = {
+        .policy = {.stack = &r->plan->stack[c->stack], .budget = c->budget, .seed = seed}};
     LR_TRY(lr_engine_seq_open(&s, r->engine, &o, r->err));
     int rc = lr_engine_feed(s, prompt, n, NULL, NULL, r->err);
     if (rc) {
@@ -103,14 +105,15 @@ static int alone(struct eval_run *r, const struct eval_cell *c, const uint32_t *
 }
 
 /* snapkv with scores that mean nothing: its stack with another edit, on a sequence of its own. */
-static int shuffled(struct eval_run *r, const struct eval_cell *c, const uint32_t *prompt, uint32_t n,
-                    uint64_t seed, struct lr_engine_seq **out)
+static int shuffled(struct eval_run *r, const struct eval_cell *c, const uint32_t *prompt,
+                    uint32_t n, uint64_t seed, struct lr_engine_seq **out)
 {
     struct lr_policy_stack stack;
     struct lr_engine_seq *s;
     lr_policy_stack_copy(&stack, &r->plan->stack[c->stack]);
     lr_eval_shuffle(&stack);
-    const struct lr_engine_seq_opts o = {.policy = {.stack = &stack, .budget = c->budget, .seed = seed}};
+    const struct lr_engine_seq_opts o = {
+        .policy = {.stack = &stack, .budget = c->budget, .seed = seed}};
     LR_TRY(lr_engine_seq_open(&s, r->engine, &o, r->err));
     int rc = lr_engine_feed(s, prompt, n, NULL, NULL, r->err);
     if (rc) {
@@ -155,7 +158,8 @@ void lr_eval_weigh(const struct eval_run *r, const struct lr_engine_seq *s, stru
 /* ---- what is left ---- */
 
 /* Marks the positions below n that some table still has. */
-static int mark_alive(const struct eval_run *r, const struct lr_engine_seq *s, uint8_t *mark, uint32_t n)
+static int mark_alive(const struct eval_run *r, const struct lr_engine_seq *s, uint8_t *mark,
+                      uint32_t n)
 {
     const struct lr_engine_shape *m = lr_engine_model_shape(r->model);
     for (uint32_t l = 0; l < m->n_layer; l++)
@@ -169,7 +173,8 @@ static int mark_alive(const struct eval_run *r, const struct lr_engine_seq *s, u
     return 0;
 }
 
-/* Share of the questions whose answer's rows some table still has, each of them; NaN: not one place. */
+/* Share of the questions whose answer's rows some table still has, each of them; NaN: not one
+ * place. */
 static int count_alive(const struct eval_run *r, const struct lr_engine_seq *s,
                        const struct lr_eval_sample *sample, double *out)
 {
@@ -235,8 +240,10 @@ static int ask_turn(struct eval_run *r, struct lr_engine_seq *s, enum lr_eval_ta
     enum lr_policy_phase say = r->opts->hold || r->decode ? LR_POLICY_TOKEN : LR_POLICY_CHUNK;
     uint32_t len = lr_engine_seq_len(s);
     if (!fed)
-        LR_TRY(lr_engine_feed_as(s, sample->id + len, t->answer - len, ask, r->logits, NULL, r->err));
-    struct reply p = {.words = t->n_words, .most = sample->most ? sample->most : t->n_words * 8 + 8};
+        LR_TRY(
+            lr_engine_feed_as(s, sample->id + len, t->answer - len, ask, r->logits, NULL, r->err));
+    struct reply p = {.words = t->n_words,
+                      .most = sample->most ? sample->most : t->n_words * 8 + 8};
     p.most = p.most < REPLY_MAX ? p.most : REPLY_MAX;
     lr_buf_init(&p.text, LR_KIB(64));
     lr_nn_decoder_init(&p.decoder, r->tok, false, false);
@@ -266,7 +273,8 @@ int lr_eval_answer(struct eval_run *r, struct lr_engine_seq *s, enum lr_eval_tas
 
 /* ---- one sample, all cells ---- */
 
-int lr_eval_foresee(struct eval_run *r, struct lr_engine_seq *base, const uint32_t *future, uint32_t n)
+int lr_eval_foresee(struct eval_run *r, struct lr_engine_seq *base, const uint32_t *future,
+                    uint32_t n)
 {
     for (uint32_t i = 0; n && i < r->plan->n_stack; i++)
         if (r->watcher[i] != UINT32_MAX && (r->plan->stack[i].flags & LR_POLICY_EVALUATION))
@@ -280,8 +288,16 @@ static int run_cell(struct eval_run *r, uint32_t job, enum lr_eval_mode mode, ui
     const struct eval_cell *c = &r->plan->cell[cell];
     uint32_t n = mode == LR_EVAL_AWARE ? s->turn[0].answer : s->body;
     struct lr_engine_seq *fork;
-    struct eval_value v = {.nll = NAN, .kl = NAN, .kl99 = NAN, .top1 = NAN, .same = NAN, .ttft_ms = NAN,
-                           .tap_ms = NAN, .policy_ms = NAN, .tap_bytes = NAN, .peak = NAN,
+    struct eval_value v = {.nll = NAN,
+                           .kl = NAN,
+                           .kl99 = NAN,
+                           .top1 = NAN,
+                           .same = NAN,
+                           .ttft_ms = NAN,
+                           .tap_ms = NAN,
+                           .policy_ms = NAN,
+                           .tap_bytes = NAN,
+                           .peak = NAN,
                            .decode_tps = NAN};
     LR_TRY(lr_eval_fork(r, c, base, s->id, n, lr_eval_seed(r, job, sample, c->stack), &fork));
     lr_eval_weigh(r, fork, &v);
@@ -292,7 +308,8 @@ static int run_cell(struct eval_run *r, uint32_t job, enum lr_eval_mode mode, ui
     uint32_t at = mode == LR_EVAL_AWARE ? n - 1 : n;
     enum lr_policy_phase ask = r->opts->hold ? LR_POLICY_PROMPT_END : LR_POLICY_CHUNK;
     rc = rc ? rc
-            : lr_engine_feed_as(fork, s->id + at, s->turn[0].answer - at, ask, r->logits, NULL, r->err);
+            : lr_engine_feed_as(fork, s->id + at, s->turn[0].answer - at, ask, r->logits, NULL,
+                                r->err);
     if (!rc && c->kind == EVAL_FULL)
         memcpy(r->full_logits, r->logits, r->vocab * sizeof *r->logits);
     if (!rc && c->kind == EVAL_WHOLE)
@@ -322,7 +339,8 @@ static int run_cells(struct eval_run *r, uint32_t job, enum lr_eval_mode mode, u
     return rc;
 }
 
-static bool all_there(const struct eval_run *r, uint32_t job, enum lr_eval_mode mode, uint32_t sample)
+static bool all_there(const struct eval_run *r, uint32_t job, enum lr_eval_mode mode,
+                      uint32_t sample)
 {
     for (uint32_t c = 0; c < r->plan->n_cell; c++)
         if (lr_eval_wanted(r->plan, job, mode, c, sample) &&
@@ -334,8 +352,11 @@ static bool all_there(const struct eval_run *r, uint32_t job, enum lr_eval_mode 
 int lr_eval_recall(struct eval_run *r, uint32_t job, enum lr_eval_mode mode, uint32_t sample)
 {
     const struct eval_job *j = &r->plan->job[job];
-    struct lr_eval_spec spec = {.task = j->task, .tokens = j->tokens, .seed = r->opts->seed,
-                                .words = &r->words, .text = lr_buf_str(&r->plan->text)};
+    struct lr_eval_spec spec = {.task = j->task,
+                                .tokens = j->tokens,
+                                .seed = r->opts->seed,
+                                .words = &r->words,
+                                .text = lr_buf_str(&r->plan->text)};
     char where[32];
     if (all_there(r, job, mode, sample))
         return 0;

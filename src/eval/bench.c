@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * eval/bench.c - speed of the engine on one file.
  *
- * A run is a fresh sequence: the prompt (random tokens of a fixed seed) is fed, then tokens one by one,
- * each the best of the last logits. Reported are the medians of the runs, after one that is not counted.
- * The machine should be otherwise idle: on a shared one, interleave with what is compared.
+ * A run is a fresh sequence: the prompt (random tokens of a fixed seed) is fed, then tokens one by
+ * one, each the best of the last logits. Reported are the medians of the runs, after one that is
+ * not counted. The machine should be otherwise idle: on a shared one, interleave with what is
+ * compared.
  */
 #include "eval/eval_int.h"
 

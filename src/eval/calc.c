@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * eval/calc.c - how many users fit, how long they wait, how fast they are answered, what it costs to take
- * turns: from a model's shape and a machine's rates.
+ * eval/calc.c - how many users fit, how long they wait, how fast they are answered, what it costs
+ * to take turns: from a model's shape and a machine's rates.
  *
  *   users     (memory - weights) / KV of a user
  *   prefill   (2 * macs * n) / flops + (2 * n^2 * heads * head * layers) / attention's flops
@@ -8,14 +8,16 @@
  *   together  weights once for all (or their products, when those take longer), KV for each
  *   switch    2 * KV / link: one user's rows out, another's in
  *
- * The four quantities and their bounds are those of Fu, "Challenges in Deploying Long-Context Transformers"
- * (2024): concurrency by memory, prefill by arithmetic, decoding by bandwidth, context switching by the
- * link. Deviations: rates of products are measured with the kernels that will run them, by weight type,
- * where the machine is this one, because on a CPU a decoded token is often held up by unpacking, not by
- * memory; and a causal prefill does half of the n^2 (the paper counts all of it).
+ * The four quantities and their bounds are those of Fu, "Challenges in Deploying Long-Context
+ * Transformers" (2024): concurrency by memory, prefill by arithmetic, decoding by bandwidth,
+ * context switching by the link. Deviations: rates of products are measured with the kernels that
+ * will run them, by weight type, where the machine is this one, because on a CPU a decoded token is
+ * often held up by unpacking, not by memory; and a causal prefill does half of the n^2 (the paper
+ * counts all of it).
  *
- * What it leaves out: queues, scheduling, the sampler, tokenising. Estimates of decoding hold within 20 %
- * here (larder calc --check); those for other machines are as good as the numbers given.
+ * What it leaves out: queues, scheduling, the sampler, tokenising. Estimates of decoding hold
+ * within 20 % here (larder calc --check); those for other machines are as good as the numbers
+ * given.
  */
 #include "eval/eval_int.h"
 
@@ -43,7 +45,8 @@ static double bytes_of(enum lr_kern_type t, double elements)
     return elements / block * (double)lr_kern_row_bytes(t, lr_kern_type_block(t));
 }
 
-int lr_eval_shape_like(struct lr_str like, struct lr_str type, struct lr_eval_shape *out, struct lr_err *err)
+int lr_eval_shape_like(struct lr_str like, struct lr_str type, struct lr_eval_shape *out,
+                       struct lr_err *err)
 {
     const struct like *l = NULL;
     char names[160] = "";
@@ -57,9 +60,14 @@ int lr_eval_shape_like(struct lr_str like, struct lr_str type, struct lr_eval_sh
         return lr_err_set(err, LR_ENOENT, "--like", "no shape '%.*s' (%s)", LR_FMT(like), names);
     if (t < 0 || t == LR_KERN_I4R)
         return lr_err_set(err, LR_ENOENT, "--type", "no type '%.*s'", LR_FMT(type));
-    struct lr_eval_shape s = {.n_layer = l->n_layer, .n_embd = l->n_embd, .n_head = l->n_head,
-                              .n_kv = l->n_kv, .d_head = l->n_embd / l->n_head, .n_ff = l->n_ff,
-                              .n_vocab = l->n_vocab, .n_ctx = l->n_ctx};
+    struct lr_eval_shape s = {.n_layer = l->n_layer,
+                              .n_embd = l->n_embd,
+                              .n_head = l->n_head,
+                              .n_kv = l->n_kv,
+                              .d_head = l->n_embd / l->n_head,
+                              .n_ff = l->n_ff,
+                              .n_vocab = l->n_vocab,
+                              .n_ctx = l->n_ctx};
     double kv = (double)s.n_kv * s.d_head, embd = s.n_embd;
     snprintf(s.name, sizeof s.name, "%s %s", l->name, lr_kern_type_name((enum lr_kern_type)t));
     s.macs = l->n_layer * (2 * embd * embd + 2 * embd * kv + 3 * embd * l->n_ff);
@@ -91,9 +99,14 @@ int lr_eval_shape_file(const char *path, struct lr_eval_shape *out, struct lr_er
     const struct lr_engine_shape *h = lr_engine_model_shape(m);
     const struct lr_nn_gguf *g = lr_engine_model_file(m);
     const char *slash = strrchr(path, '/');
-    struct lr_eval_shape s = {.n_layer = h->n_layer, .n_embd = h->n_embd, .n_head = h->n_head,
-                              .n_kv = h->n_kv, .d_head = h->d_head, .n_ff = h->n_ff,
-                              .n_vocab = h->n_vocab, .n_ctx = h->n_ctx};
+    struct lr_eval_shape s = {.n_layer = h->n_layer,
+                              .n_embd = h->n_embd,
+                              .n_head = h->n_head,
+                              .n_kv = h->n_kv,
+                              .d_head = h->d_head,
+                              .n_ff = h->n_ff,
+                              .n_vocab = h->n_vocab,
+                              .n_ctx = h->n_ctx};
     snprintf(s.name, sizeof s.name, "%s", slash ? slash + 1 : path);
     for (size_t i = 0; i < lr_nn_gguf_tensors(g); i++)
         add_tensor(&s, lr_nn_gguf_at(g, i), h->tied);

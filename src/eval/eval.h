@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * eval/eval.h - what a KV policy saves and what it costs, measured: `larder eval kv`, `larder calc`,
- * `larder bench engine`.
+ * eval/eval.h - what a KV policy saves and what it costs, measured: `larder eval kv`, `larder
+ * calc`, `larder bench engine`.
  *
  *   bench    speed of a model on this machine                          (bench.c)
  *   calc     from a shape and a machine to users, seconds, tokens/s    (calc.c, machine.c)
  *   stat     means, quantiles, bootstrap intervals                     (stat.c)
- *   task     samples of the recall tasks of docs/recall.md             (words.c, task.c, needle.c, own.c)
- *   kv       prefill once, fork per policy and budget; controls        (kv.c and what it names)
- *   report   results to a table and a page                             (table.c, page.c, plot.c)
+ *   task     samples of the recall tasks of docs/recall.md             (words.c, task.c, needle.c,
+ * own.c) kv       prefill once, fork per policy and budget; controls        (kv.c and what it
+ * names) report   results to a table and a page                             (table.c, page.c,
+ * plot.c)
  *
  * Unlike the modules below it, this one reads the clock: it measures. Nothing here is called while
  * requests are served.
@@ -23,15 +24,15 @@
 #define LR_EVAL_RUNS_MAX 99u
 
 struct lr_eval_bench {
-    const char *model; /* a GGUF file */
-    const char *codec; /* of rows; NULL: f16 */
+    const char *model;        /* a GGUF file */
+    const char *codec;        /* of rows; NULL: f16 */
     uint64_t prompt, predict; /* tokens; prompt at least 1 */
     unsigned threads, runs;   /* runs: 1..LR_EVAL_RUNS_MAX, after one that does not count */
 };
 struct lr_eval_speed {
-    uint64_t context;    /* rows at the end */
-    double prefill_tps;  /* prompt over the time until its last logits; median of the runs */
-    double decode_tps;   /* predict over the time of its steps; 0 with none */
+    uint64_t context;   /* rows at the end */
+    double prefill_tps; /* prompt over the time until its last logits; median of the runs */
+    double decode_tps;  /* predict over the time of its steps; 0 with none */
 };
 int lr_eval_bench(const struct lr_eval_bench *b, struct lr_eval_speed *out, struct lr_err *err);
 
@@ -72,8 +73,8 @@ enum lr_eval_task {
 const char *lr_eval_task_name(enum lr_eval_task t); /* "multi-key" */
 int lr_eval_task_find(struct lr_str name, enum lr_eval_task *out);
 
-#define LR_EVAL_WORDS 120u
-#define LR_EVAL_TURNS_MAX 8u
+#define LR_EVAL_WORDS      120u
+#define LR_EVAL_TURNS_MAX  8u
 #define LR_EVAL_TOKENS_MIN 128u
 #define LR_EVAL_TOKENS_MAX (1u << 20)
 
@@ -92,13 +93,14 @@ struct lr_eval_coder {
 };
 /* LR_EUNSUPPORTED: tokens of this vocabulary do not give their text back. */
 int lr_eval_coder_init(struct lr_eval_coder *c, const struct lr_nn_tok *tok, struct lr_err *err);
-/* Appends the tokens of text, and, when ends is not NULL, (one a token) the byte where each ends. No BOS. */
+/* Appends the tokens of text, and, when ends is not NULL, (one a token) the byte where each ends.
+ * No BOS. */
 int lr_eval_encode(const struct lr_eval_coder *c, struct lr_str text, struct lr_nn_ids *ids,
                    struct lr_nn_ids *ends, struct lr_err *err);
 
 struct lr_eval_turn {
-    uint32_t ask, answer, end; /* tokens: the question is [ask, answer), the right answer and what closes
-                                  it [answer, end) */
+    uint32_t ask, answer, end; /* tokens: the question is [ask, answer), the right answer and what
+                                  closes it [answer, end) */
     struct lr_str text;        /* the right answer, words with one blank between */
     uint32_t n_words;          /* of it */
     uint32_t from, to;         /* tokens of the body that hold it; 0, 0: several places */
@@ -124,7 +126,8 @@ struct lr_eval_spec {
     struct lr_str line; /* OWN: one JSON object */
     const char *where;  /* OWN: "T.jsonl:3", for errors */
 };
-/* Sample number i. LR_EINVAL: N too small for the task; a line that is none; LR_EOVER: longer than N. */
+/* Sample number i. LR_EINVAL: N too small for the task; a line that is none; LR_EOVER: longer than
+ * N. */
 int lr_eval_sample(const struct lr_eval_spec *spec, const struct lr_eval_coder *c, uint64_t i,
                    struct lr_arena *a, struct lr_eval_sample *out, struct lr_err *err);
 /* Runs of white space become one blank; none at either end. */
@@ -132,8 +135,8 @@ int lr_eval_flatten(struct lr_str text, struct lr_buf *out);
 /* Right or wrong of a reply, in [0, 1]; docs/recall.md. */
 double lr_eval_score(enum lr_eval_task task, const struct lr_eval_sample *s,
                      const struct lr_eval_turn *t, struct lr_str reply);
-/* Words of the reply that are complete: a reply has been read far enough when there are as many as the
- * answer has, or `over` says that nothing more counts. */
+/* Words of the reply that are complete: a reply has been read far enough when there are as many as
+ * the answer has, or `over` says that nothing more counts. */
 uint32_t lr_eval_words_done(struct lr_str reply, bool *over);
 
 /* ---- larder calc: from a shape and a machine to users, seconds and tokens a second ---- */
@@ -142,34 +145,36 @@ uint32_t lr_eval_words_done(struct lr_str reply, bool *over);
 struct lr_eval_shape {
     char name[64];
     uint32_t n_layer, n_embd, n_head, n_kv, d_head, n_ff, n_vocab, n_ctx;
-    double weights;  /* bytes in memory */
-    double macs;     /* multiplications of a token in all layers, the output matrix not among them */
-    double out_macs; /* of the output matrix */
+    double weights; /* bytes in memory */
+    double macs;    /* multiplications of a token in all layers, the output matrix not among them */
+    double out_macs;              /* of the output matrix */
     double read[LR_KERN_N_TYPES]; /* bytes of each type that a decoded token reads */
 };
-/* Of a file, or of a shape by name ("llama-7b"; NULL-terminated list in lr_eval_shapes) and a type. */
+/* Of a file, or of a shape by name ("llama-7b"; NULL-terminated list in lr_eval_shapes) and a type.
+ */
 int lr_eval_shape_file(const char *path, struct lr_eval_shape *out, struct lr_err *err);
-int lr_eval_shape_like(struct lr_str like, struct lr_str type, struct lr_eval_shape *out, struct lr_err *err);
+int lr_eval_shape_like(struct lr_str like, struct lr_str type, struct lr_eval_shape *out,
+                       struct lr_err *err);
 
 /* What counts of a machine. Rates are of all its threads together, per second. */
 struct lr_eval_machine {
-    double flops;    /* of matrix products on tiles; a multiplication and an addition are two */
+    double flops;      /* of matrix products on tiles; a multiplication and an addition are two */
     double attn_flops; /* of attention in a prefill */
-    double memory;   /* bytes */
+    double memory;     /* bytes */
     double weight_bw[LR_KERN_N_TYPES]; /* bytes of weights through a product with one token */
-    double kv_bw;    /* bytes of KV through attention of one token */
-    double link;     /* bytes: where KV goes when users take turns (RAM to RAM here, PCIe elsewhere) */
-    double disk;     /* bytes read back */
+    double kv_bw;                      /* bytes of KV through attention of one token */
+    double link; /* bytes: where KV goes when users take turns (RAM to RAM here, PCIe elsewhere) */
+    double disk; /* bytes read back */
     uint32_t row_extra; /* bytes beside each row's key and value */
     unsigned threads;
 };
 /* All rates by numbers of the user's (a GPU's sheet). bw is for weights and KV alike. */
-void lr_eval_machine_given(struct lr_eval_machine *m, double flops, double bw, double memory, double link,
-                           double disk);
-/* Short measurements on this machine with the kernels of the engine: some two seconds. dir: where a file
- * may be written for a moment; NULL: disk is not measured (0). */
-int lr_eval_machine_measure(struct lr_eval_machine *m, const struct lr_eval_shape *s, unsigned threads,
-                            const char *dir, struct lr_err *err);
+void lr_eval_machine_given(struct lr_eval_machine *m, double flops, double bw, double memory,
+                           double link, double disk);
+/* Short measurements on this machine with the kernels of the engine: some two seconds. dir: where a
+ * file may be written for a moment; NULL: disk is not measured (0). */
+int lr_eval_machine_measure(struct lr_eval_machine *m, const struct lr_eval_shape *s,
+                            unsigned threads, const char *dir, struct lr_err *err);
 
 struct lr_eval_load {
     uint32_t context; /* tokens of a user */
@@ -184,8 +189,8 @@ struct lr_eval_estimate {
     double decode_tps; /* of one user alone */
     double batch;      /* users decoded together, and their tokens a second in all */
     double batch_tps;
-    double switch_s;   /* one user's KV out and another's in */
-    double restore_s;  /* one user's KV from disk; 0: not known */
+    double switch_s;  /* one user's KV out and another's in */
+    double restore_s; /* one user's KV from disk; 0: not known */
 };
 void lr_eval_estimate(const struct lr_eval_shape *s, const struct lr_eval_machine *m,
                       const struct lr_eval_load *l, struct lr_eval_estimate *out);
@@ -202,23 +207,26 @@ struct lr_eval_kv {
     const char *model;    /* a GGUF file */
     const char *policies; /* "full,snapkv:window=16,h2o+q8": stacks; NULL: the usual ones */
     const char *budgets;  /* "50%,128,8M"; NULL: 50, 25, 12.5 and 6.25 % */
-    const char *tasks;    /* "single,copy,perplexity,system", or a path that ends in .jsonl; NULL: all */
-    const char *modes;    /* "agnostic,aware"; NULL: both */
-    const char *text;     /* a file, for needle and perplexity; NULL: the one in the program */
-    const char *out;      /* a directory: results.jsonl, report.txt, report.html */
-    uint32_t context;     /* tokens of a sample; 0: 1024, or what the model has */
-    uint32_t samples;     /* 0: 24 */
+    const char
+        *tasks; /* "single,copy,perplexity,system", or a path that ends in .jsonl; NULL: all */
+    const char *modes; /* "agnostic,aware"; NULL: both */
+    const char *text;  /* a file, for needle and perplexity; NULL: the one in the program */
+    const char *out;   /* a directory: results.jsonl, report.txt, report.html */
+    uint32_t context;  /* tokens of a sample; 0: 1024, or what the model has */
+    uint32_t samples;  /* 0: 24 */
     uint64_t seed;
-    unsigned threads;     /* 0: 1 for models below 32 MiB, else 2 */
-    bool hold;            /* budgets hold while questions are read and answered; else the context is
-                             compressed once and nothing is evicted afterwards */
+    unsigned threads; /* 0: 1 for models below 32 MiB, else 2 */
+    bool hold;        /* budgets hold while questions are read and answered; else the context is
+                         compressed once and nothing is evicted afterwards */
     /* Progress, a line at a time; NULL: none. Results do not depend on it. */
     void (*tell)(void *ctx, const char *line);
     void *ctx;
 };
-/* Runs what results.jsonl does not have yet, and writes the reports. report (may be NULL) gets the text
- * table. *failed: controls that did not come out as they must. LR_EINVAL, LR_ENOENT: what was asked for
- * cannot be, before any work; LR_EEXIST: the directory has results of another model or text. */
-int lr_eval_kv(const struct lr_eval_kv *k, struct lr_buf *report, unsigned *failed, struct lr_err *err);
+/* Runs what results.jsonl does not have yet, and writes the reports. report (may be NULL) gets the
+ * text table. *failed: controls that did not come out as they must. LR_EINVAL, LR_ENOENT: what was
+ * asked for cannot be, before any work; LR_EEXIST: the directory has results of another model or
+ * text. */
+int lr_eval_kv(const struct lr_eval_kv *k, struct lr_buf *report, unsigned *failed,
+               struct lr_err *err);
 
 #endif

@@ -4,8 +4,8 @@
  *   plan.c   lists from text: jobs (task and length) x modes x cells (policy and budget)
  *   grid.c   a slot for every (job, mode, cell, sample); results.jsonl in and out
  *   kv.c     the loop over samples: prefill once, a fork per cell          ask.c  one fork answers
- *   ppl.c    perplexity            system.c  seconds and bytes             control.c  what must fail
- *   sum.c    slots to means and intervals      table.c  as text      page.c, plot.c  as a page
+ *   ppl.c    perplexity            system.c  seconds and bytes             control.c  what must
+ * fail sum.c    slots to means and intervals      table.c  as text      page.c, plot.c  as a page
  */
 #ifndef LR_EVAL_EVAL_INT_H
 #define LR_EVAL_EVAL_INT_H
@@ -22,11 +22,11 @@ int lr_eval_open_model(struct lr_engine_model **out, const char *path, struct lr
 
 /* ---- plan ---- */
 
-#define LR_EVAL_STACKS_MAX 48u
+#define LR_EVAL_STACKS_MAX  48u
 #define LR_EVAL_BUDGETS_MAX 12u
-#define LR_EVAL_JOBS_MAX 16u
-#define LR_EVAL_CELLS_MAX 640u
-#define LR_EVAL_HEADROOM 0.9 /* of the full cache, or a task ranks nothing */
+#define LR_EVAL_JOBS_MAX    16u
+#define LR_EVAL_CELLS_MAX   640u
+#define LR_EVAL_HEADROOM    0.9 /* of the full cache, or a task ranks nothing */
 
 enum eval_kind { EVAL_RECALL, EVAL_PERPLEXITY, EVAL_SYSTEM };
 
@@ -39,7 +39,7 @@ struct eval_job {
 };
 
 enum eval_cell_kind {
-    EVAL_FULL,     /* every row, the engine's codec: what all others are compared with. Cell 0 */
+    EVAL_FULL, /* every row, the engine's codec: what all others are compared with. Cell 0 */
     EVAL_STACK,
     EVAL_WHOLE,    /* control: the stack with a budget of 100 % */
     EVAL_EMPTY,    /* control: no row of the context */
@@ -52,7 +52,7 @@ struct eval_cell {
     struct lr_policy_budget budget; /* NONE: keeps every row */
     const char *policy;             /* canonical text of the stack */
     char label[24];                 /* of the budget, as it was given; "" */
-    bool alone;  /* rows in a codec of its own: no fork of the common prefill can have it */
+    bool alone; /* rows in a codec of its own: no fork of the common prefill can have it */
     bool control;
 };
 
@@ -66,7 +66,7 @@ struct eval_plan {
     uint32_t n_cell;
     bool mode[LR_EVAL_MODES];
     uint32_t context, samples;
-    struct lr_buf own;      /* the file of one's own tasks */
+    struct lr_buf own;       /* the file of one's own tasks */
     struct lr_str *own_line; /* its lines that are not blank; numbers of lines in own_at */
     uint32_t *own_at, n_own;
     const char *own_path;
@@ -88,8 +88,9 @@ struct eval_value {
     double score, turn[LR_EVAL_TURNS_MAX]; /* RECALL: turns, NaN beyond the last */
     double alive; /* RECALL: share of the asked rows that some table still has; NaN: not known */
     double same;  /* 1: logits are those of the full cache bit for bit; 0 not; NaN: not compared */
-    double nll, kl, kl99, top1;            /* PERPLEXITY: nats; top1: agreement */
-    double rows, bytes; /* a table's, on average; all of the sequence: pages, tables, policies' columns */
+    double nll, kl, kl99, top1; /* PERPLEXITY: nats; top1: agreement */
+    double rows,
+        bytes; /* a table's, on average; all of the sequence: pages, tables, policies' columns */
     double ttft_ms, tap_ms, policy_ms, tap_bytes, peak, decode_tps; /* SYSTEM */
 };
 
@@ -125,14 +126,14 @@ struct eval_run {
     uint32_t vocab;
     float *logits, *full_logits; /* (vocab) */
     float *tile, *full_tile;     /* (LR_EVAL_PPL_TILE, vocab), PERPLEXITY */
-    bool decode; /* replies of the cell under way are decoded, not fed as prompts */
+    bool decode;                 /* replies of the cell under way are decoded, not fed as prompts */
     uint32_t watcher[LR_EVAL_STACKS_MAX]; /* of each stack on the base; UINT32_MAX: none */
     struct lr_err *err;
 };
 #define LR_EVAL_PPL_TILE 64u
 
-/* base: plain rows, watched by what the cells of a sample need, the prompt fed. fork: a sequence at the
- * end of the prompt, compressed as the cell says. */
+/* base: plain rows, watched by what the cells of a sample need, the prompt fed. fork: a sequence at
+ * the end of the prompt, compressed as the cell says. */
 int lr_eval_base(struct eval_run *r, uint32_t job, enum lr_eval_mode mode, uint32_t sample,
                  const uint32_t *prompt, uint32_t n, struct lr_engine_seq **out);
 int lr_eval_fork(struct eval_run *r, const struct eval_cell *c, struct lr_engine_seq *base,
@@ -146,11 +147,13 @@ int lr_eval_answer(struct eval_run *r, struct lr_engine_seq *s, enum lr_eval_tas
 int lr_eval_recall(struct eval_run *r, uint32_t job, enum lr_eval_mode mode, uint32_t sample);
 int lr_eval_perplexity(struct eval_run *r, uint32_t job, uint32_t sample);
 int lr_eval_system(struct eval_run *r, uint32_t job, uint32_t sample);
-/* N tokens of the text from a random sentence on, BOS first: sample number i of PERPLEXITY. *id lives in a. */
+/* N tokens of the text from a random sentence on, BOS first: sample number i of PERPLEXITY. *id
+ * lives in a. */
 int lr_eval_stretch(const struct lr_eval_spec *spec, const struct lr_eval_coder *c, uint64_t i,
                     struct lr_arena *a, const uint32_t **id, struct lr_err *err);
 /* What the oracle among the watchers of base is told: n tokens that come behind the prompt. */
-int lr_eval_foresee(struct eval_run *r, struct lr_engine_seq *base, const uint32_t *future, uint32_t n);
+int lr_eval_foresee(struct eval_run *r, struct lr_engine_seq *base, const uint32_t *future,
+                    uint32_t n);
 uint64_t lr_eval_seed(const struct eval_run *r, uint32_t job, uint32_t sample, uint32_t stack);
 /* The stack of SHUFFLED, made of a snapkv stack. */
 void lr_eval_shuffle(struct lr_policy_stack *s);
@@ -158,8 +161,8 @@ void lr_eval_shuffle(struct lr_policy_stack *s);
 /* ---- reading the slots ---- */
 
 struct eval_sum {
-    struct lr_eval_interval value; /* of score; PERPLEXITY: of nll; SYSTEM: of ttft_ms */
-    struct lr_eval_pair pair;      /* against the full cache, sample by sample */
+    struct lr_eval_interval value;      /* of score; PERPLEXITY: of nll; SYSTEM: of ttft_ms */
+    struct lr_eval_pair pair;           /* against the full cache, sample by sample */
     double rows, bytes, kl, kl99, top1; /* means; kl99: the mean of samples' 99th percentiles */
     double turn[LR_EVAL_TURNS_MAX];
     uint32_t n_turn;
@@ -183,8 +186,8 @@ int lr_eval_controls(const struct eval_grid *g, struct eval_control out[LR_EVAL_
 /* Median of a SYSTEM field over repetitions (a member of eval_value, by offset); NaN: none. */
 double lr_eval_typical(const struct eval_grid *g, uint32_t job, uint32_t cell, size_t field);
 /* Mean score over the jobs that rank, and its bytes; false: none. */
-bool lr_eval_overall(const struct eval_grid *g, enum lr_eval_mode mode, uint32_t cell, double *score,
-                     double *bytes);
+bool lr_eval_overall(const struct eval_grid *g, enum lr_eval_mode mode, uint32_t cell,
+                     double *score, double *bytes);
 /* "1.25M" of bytes. */
 const char *lr_eval_size(double bytes, char out[16]);
 
@@ -202,6 +205,7 @@ struct eval_dot {
 };
 struct eval_line {
     const char *name;
+    uint32_t colour; /* the same policy has the same in all plots */
     const struct eval_dot *dot;
     size_t n;
 };
@@ -212,7 +216,7 @@ struct eval_plot {
     bool log_x;
     double y_min, y_max; /* equal: from the dots */
 };
-/* Inline SVG: classes s0 .. s11 for the series, colours from the page's style. */
+/* Inline SVG; colours are classes (s0 .. s11) of the page's style. */
 int lr_eval_plot(const struct eval_plot *p, struct lr_buf *out);
 /* Text with <, >, &, " made safe. */
 int lr_eval_escape(struct lr_str s, struct lr_buf *out);

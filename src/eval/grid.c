@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * eval/grid.c - a slot for every (job, mode, cell, sample), and results.jsonl, which fills them again
- * when an evaluation is continued.
+ * eval/grid.c - a slot for every (job, mode, cell, sample), and results.jsonl, which fills them
+ * again when an evaluation is continued.
  *
  *   line 1   {"larder":"eval kv","format":1, ...}    what must agree for results to be comparable
- *   others   {"task":..,"tokens":..,"sample":..,"seed":..,"mode":..,"policy":..,"budget":.., values}
+ *   others   {"task":..,"tokens":..,"sample":..,"seed":..,"mode":..,"policy":..,"budget":..,
+ * values}
  *
- * A line is one write: what a killed run leaves is whole lines and at most one torn one at the end, which
- * is cut off. Lines that the present plan does not ask for (another policy, another seed) stay in the file
- * and are not looked at: one directory can hold several evaluations of one model.
+ * A line is one write: what a killed run leaves is whole lines and at most one torn one at the end,
+ * which is cut off. Lines that the present plan does not ask for (another policy, another seed)
+ * stay in the file and are not looked at: one directory can hold several evaluations of one model.
  */
 #include "eval/eval_int.h"
 
@@ -16,7 +17,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define FILE_MAX LR_GIB(1)
+#define FILE_MAX  LR_GIB(1)
 #define SLOTS_MAX ((size_t)1 << 22)
 
 struct eval_value *lr_eval_grid_at(const struct eval_grid *g, uint32_t job, enum lr_eval_mode mode,
@@ -32,12 +33,18 @@ static const struct {
     const char *name;
     size_t at;
 } fields[] = {
-    {"score", offsetof(struct eval_value, score)},   {"alive", offsetof(struct eval_value, alive)},
-    {"same", offsetof(struct eval_value, same)},     {"nll", offsetof(struct eval_value, nll)},
-    {"kl", offsetof(struct eval_value, kl)},         {"kl_p99", offsetof(struct eval_value, kl99)},
-    {"top1", offsetof(struct eval_value, top1)},     {"rows", offsetof(struct eval_value, rows)},
-    {"bytes", offsetof(struct eval_value, bytes)},   {"ttft_ms", offsetof(struct eval_value, ttft_ms)},
-    {"tap_ms", offsetof(struct eval_value, tap_ms)}, {"policy_ms", offsetof(struct eval_value, policy_ms)},
+    {"score", offsetof(struct eval_value, score)},
+    {"alive", offsetof(struct eval_value, alive)},
+    {"same", offsetof(struct eval_value, same)},
+    {"nll", offsetof(struct eval_value, nll)},
+    {"kl", offsetof(struct eval_value, kl)},
+    {"kl_p99", offsetof(struct eval_value, kl99)},
+    {"top1", offsetof(struct eval_value, top1)},
+    {"rows", offsetof(struct eval_value, rows)},
+    {"bytes", offsetof(struct eval_value, bytes)},
+    {"ttft_ms", offsetof(struct eval_value, ttft_ms)},
+    {"tap_ms", offsetof(struct eval_value, tap_ms)},
+    {"policy_ms", offsetof(struct eval_value, policy_ms)},
     {"tap_bytes", offsetof(struct eval_value, tap_bytes)},
     {"peak_bytes", offsetof(struct eval_value, peak)},
     {"decode_tps", offsetof(struct eval_value, decode_tps)},
@@ -93,7 +100,8 @@ static struct eval_value *slot_of(const struct eval_grid *g, const struct lr_jso
 {
     const struct eval_plan *p = g->plan;
     uint64_t sample = 0, seed = 0, tokens = 0;
-    if (!lr_json_u64(lr_json_get(o, "sample"), &sample) || !lr_json_u64(lr_json_get(o, "seed"), &seed) ||
+    if (!lr_json_u64(lr_json_get(o, "sample"), &sample) ||
+        !lr_json_u64(lr_json_get(o, "seed"), &seed) ||
         !lr_json_u64(lr_json_get(o, "tokens"), &tokens) || seed != p->opts->seed)
         return NULL;
     for (uint32_t j = 0; j < p->n_job; j++) {
@@ -102,7 +110,8 @@ static struct eval_value *slot_of(const struct eval_grid *g, const struct lr_jso
             continue;
         for (uint32_t c = 0; c < p->n_cell; c++)
             for (int m = 0; m < LR_EVAL_MODES; m++)
-                if (text_is(o, "policy", p->cell[c].policy) && text_is(o, "budget", p->cell[c].label) &&
+                if (text_is(o, "policy", p->cell[c].policy) &&
+                    text_is(o, "budget", p->cell[c].label) &&
                     text_is(o, "mode", lr_eval_mode_name((enum lr_eval_mode)m)) &&
                     lr_eval_wanted(p, j, (enum lr_eval_mode)m, c, (uint32_t)sample))
                     return lr_eval_grid_at(g, j, (enum lr_eval_mode)m, c, (uint32_t)sample);
@@ -128,8 +137,8 @@ static int read_line(struct eval_grid *g, struct lr_arena *a, struct lr_str line
 }
 
 /* Reads what is there; *end: behind the last whole line. */
-static int read_file(struct eval_grid *g, struct lr_str bytes, struct lr_str identity, uint64_t *end,
-                     struct lr_err *err)
+static int read_file(struct eval_grid *g, struct lr_str bytes, struct lr_str identity,
+                     uint64_t *end, struct lr_err *err)
 {
     struct lr_arena a;
     size_t number = 0;
@@ -180,7 +189,8 @@ static int begin_file(struct eval_grid *g, struct lr_str identity, struct lr_err
     if (rc)
         lr_err_set(err, rc, "--out", "%s: %s", path, lr_strerror(rc));
     rc = rc ? rc : read_file(g, lr_buf_str(&b), identity, &g->end, err);
-    if (!rc && g->end < b.len && ftruncate(g->fd, (off_t)g->end)) /* the torn line of a killed run */
+    if (!rc && g->end < b.len &&
+        ftruncate(g->fd, (off_t)g->end)) /* the torn line of a killed run */
         rc = lr_err_set(err, LR_EIO, "--out", "%s cannot be cut", path);
     lr_buf_free(&b);
     if (!rc && g->end == 0) {
@@ -200,7 +210,8 @@ int lr_eval_grid_open(struct eval_grid *g, const struct eval_plan *p, struct lr_
         n += (size_t)LR_EVAL_MODES * p->n_cell * p->job[j].samples;
     }
     if (n > SLOTS_MAX)
-        return lr_err_set(err, LR_EOVER, "--samples", "%zu results are more than %zu", n, SLOTS_MAX);
+        return lr_err_set(err, LR_EOVER, "--samples", "%zu results are more than %zu", n,
+                          SLOTS_MAX);
     g->v = lr_calloc(n, sizeof *g->v);
     if (!g->v)
         return lr_err_set(err, LR_ENOMEM, "--samples", "out of memory");
@@ -237,9 +248,12 @@ int lr_eval_grid_put(struct eval_grid *g, uint32_t job, enum lr_eval_mode mode, 
         const char *key, *text;
         uint64_t number;
     } key[] = {
-        {"task", p->job[job].name, 0},       {"tokens", NULL, p->job[job].tokens},
-        {"sample", NULL, sample},            {"seed", NULL, p->opts->seed},
-        {"mode", lr_eval_mode_name(mode), 0}, {"policy", p->cell[cell].policy, 0},
+        {"task", p->job[job].name, 0},
+        {"tokens", NULL, p->job[job].tokens},
+        {"sample", NULL, sample},
+        {"seed", NULL, p->opts->seed},
+        {"mode", lr_eval_mode_name(mode), 0},
+        {"policy", p->cell[cell].policy, 0},
         {"budget", p->cell[cell].label, 0},
     };
     for (size_t i = 0; i < LR_COUNT(key); i++) {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * eval/kv.c - larder eval kv: what a KV policy saves and what it costs, on a model of one's own.
  *
- *   plan > open model > results.jsonl so far > for each job, mode, sample: prefill once, a fork per cell
- *        > controls > table and page
+ *   plan > open model > results.jsonl so far > for each job, mode, sample: prefill once, a fork per
+ * cell > controls > table and page
  *
- * Everything that decides is in the plan and the seed: two runs with the same file, lists and seed give the
- * same lines, but for those of system, which are times. Order matters for who stops early: sample by sample
- * through all cells, so that a killed run has complete pairs of everything it has.
+ * Everything that decides is in the plan and the seed: two runs with the same file, lists and seed
+ * give the same lines, but for those of system, which are times. Order matters for who stops early:
+ * sample by sample through all cells, so that a killed run has complete pairs of everything it has.
  */
 #include "eval/eval_int.h"
 
@@ -86,14 +86,18 @@ static int identity(const struct eval_run *r, struct lr_buf *out)
 static int run_sample(struct eval_run *r, uint32_t job, enum lr_eval_mode mode, uint32_t sample)
 {
     switch (r->plan->job[job].kind) {
-    case EVAL_PERPLEXITY: return mode ? 0 : lr_eval_perplexity(r, job, sample);
-    case EVAL_SYSTEM: return mode ? 0 : lr_eval_system(r, job, sample);
-    default: return lr_eval_recall(r, job, mode, sample);
+    case EVAL_PERPLEXITY:
+        return mode ? 0 : lr_eval_perplexity(r, job, sample);
+    case EVAL_SYSTEM:
+        return mode ? 0 : lr_eval_system(r, job, sample);
+    default:
+        return lr_eval_recall(r, job, mode, sample);
     }
 }
 
 /* Slots of a job and mode: all of them, and those that are filled. */
-static void count(const struct eval_run *r, uint32_t job, enum lr_eval_mode mode, size_t *all, size_t *have)
+static void count(const struct eval_run *r, uint32_t job, enum lr_eval_mode mode, size_t *all,
+                  size_t *have)
 {
     *all = *have = 0;
     for (uint32_t c = 0; c < r->plan->n_cell; c++)
@@ -113,8 +117,8 @@ static int run_job(struct eval_run *r, uint32_t job, enum lr_eval_mode mode)
     if (have == all)
         return 0;
     uint64_t start = lr_clock_mono_ns();
-    snprintf(line, sizeof line, "%s, %s: %zu of %zu results to come", j->name, lr_eval_mode_name(mode),
-             all - have, all);
+    snprintf(line, sizeof line, "%s, %s: %zu of %zu results to come", j->name,
+             lr_eval_mode_name(mode), all - have, all);
     tell(r, line);
     for (uint32_t i = 0; i < j->samples; i++)
         LR_TRY(run_sample(r, job, mode, i));
@@ -210,8 +214,9 @@ static int open_buffers(struct eval_run *r)
     return rc ? lr_err_set(r->err, rc, "words", "%s", lr_strerror(rc)) : 0;
 }
 
-/* Opens each pair of policy and budget once, so that what this model cannot do (a codec that needs wider
- * heads, a budget of less than a page) is told before any work. Of the usual list it is left out. */
+/* Opens each pair of policy and budget once, so that what this model cannot do (a codec that needs
+ * wider heads, a budget of less than a page) is told before any work. Of the usual list it is left
+ * out. */
 static int try_cells(struct eval_run *r)
 {
     struct eval_plan *p = r->plan;
@@ -256,7 +261,8 @@ static int run_opened(struct eval_run *r, struct lr_buf *text, unsigned *failed)
     return rc;
 }
 
-int lr_eval_kv(const struct lr_eval_kv *o, struct lr_buf *text, unsigned *failed, struct lr_err *err)
+int lr_eval_kv(const struct lr_eval_kv *o, struct lr_buf *text, unsigned *failed,
+               struct lr_err *err)
 {
     struct lr_err own = {0};
     struct eval_run *r = lr_new(struct eval_run);

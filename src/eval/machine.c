@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  * eval/machine.c - the rates of a machine: given, or measured in some two seconds.
  *
- *   weights   the matrices of the model's layers, of its types and widths, through the product with one
- *             token, as decoding walks them: threads take rows in chunks and meet after each stage
- *   flops     a tile of 256 tokens through rows that stay in the cache
- *   KV        pages of 32 rows of f16 through keys * queries, exp, weights * values
- *   link      memcpy: here KV that gives way goes to other memory
- *   disk      a file written, its pages dropped, read back
+ *   weights   the matrices of the model's layers, of its types and widths, through the product with
+ * one token, as decoding walks them: threads take rows in chunks and meet after each stage flops a
+ * tile of 256 tokens through rows that stay in the cache KV        pages of 32 rows of f16 through
+ * keys * queries, exp, weights * values link      memcpy: here KV that gives way goes to other
+ * memory disk      a file written, its pages dropped, read back
  *
- * Tried for weights and dropped: one long stream of rows, cut in as many parts as there are threads. It is
- * faster than any layer is, by half with layers of 4 MB: the chunks, the meetings and the memory's start-up
- * at each small matrix are what decoding is made of.
+ * Tried for weights and dropped: one long stream of rows, cut in as many parts as there are
+ * threads. It is faster than any layer is, by half with layers of 4 MB: the chunks, the meetings
+ * and the memory's start-up at each small matrix are what decoding is made of.
  *
- * Each figure is the median of a few passes. On a machine that does other things at the same time they are
- * what is left of it.
+ * Each figure is the median of a few passes. On a machine that does other things at the same time
+ * they are what is left of it.
  */
 #include "eval/eval_int.h"
 
@@ -25,11 +24,12 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
-#define PASSES 5u      /* at least */
-#define PASSES_MAX 64u /* short ones are repeated for a third of a second: neighbours come and go */
+#define PASSES     5u  /* at least */
+#define PASSES_MAX 64u /* short ones are repeated for a third of a second: neighbours come and go  \
+                        */
 #define STREAM_BYTES LR_MIB(192) /* beyond the last-level cache of most machines */
-#define TILE 256u
-#define PAGE 32u
+#define TILE         256u
+#define PAGE         32u
 
 /* ---- threads that do one thing together, once ---- */
 
@@ -37,19 +37,19 @@ struct gang {
     void (*fn)(struct gang *g, unsigned i, void *scratch);
     unsigned n;
     enum lr_kern_type type;
-    size_t cols, rows;   /* of a thread's share */
-    uint8_t *bytes;      /* (n, rows) */
+    size_t cols, rows;       /* of a thread's share */
+    uint8_t *bytes;          /* (n, rows) */
     size_t row_bytes, share; /* share: bytes of a thread's rows */
-    const float *x;      /* (TILE, cols) */
+    const float *x;          /* (TILE, cols) */
     size_t tokens;
-    double seconds;      /* of a pass */
+    double seconds; /* of a pass */
     /* Of layers. */
     struct {
         size_t rows, cols; /* 0 rows: nothing but the meeting */
     } stage[5];
     unsigned n_layers;
     size_t layer_bytes;
-    float *out;          /* (longest stage) */
+    float *out; /* (longest stage) */
     atomic_uint arrived, generation;
     atomic_size_t next;
 };
@@ -87,7 +87,8 @@ static void stage(struct gang *g, const uint8_t *w, size_t rows, size_t cols, vo
 {
     size_t bytes = lr_kern_row_bytes(g->type, cols), chunk = g->n == 1 ? rows : CHUNK;
     for (size_t at; (at = chunk * atomic_fetch_add(&g->next, 1)) < rows;) {
-        struct lr_kern_rows r = {g->type, w + at * bytes, bytes, rows - at < chunk ? rows - at : chunk};
+        struct lr_kern_rows r = {g->type, w + at * bytes, bytes,
+                                 rows - at < chunk ? rows - at : chunk};
         lr_kern()->mul(&r, cols, g->x, cols, 1, g->out + at, rows, scratch);
     }
 }
@@ -142,7 +143,8 @@ static void *work(void *arg)
     char *raw = lr_alloc(LR_KERN_SCRATCH + LR_KERN_ALIGN);
     w->rc = raw ? 0 : LR_ENOMEM;
     if (raw)
-        w->g->fn(w->g, w->i, raw + (LR_KERN_ALIGN - (uintptr_t)raw % LR_KERN_ALIGN) % LR_KERN_ALIGN);
+        w->g->fn(w->g, w->i,
+                 raw + (LR_KERN_ALIGN - (uintptr_t)raw % LR_KERN_ALIGN) % LR_KERN_ALIGN);
     lr_free(raw);
     return NULL;
 }
@@ -237,12 +239,17 @@ static size_t whole_blocks(enum lr_kern_type t, size_t cols)
     return cols < block ? block : cols / block * block;
 }
 
-/* The stages of a layer, and as many layers as the model has, or as the caches surely cannot hold. */
+/* The stages of a layer, and as many layers as the model has, or as the caches surely cannot hold.
+ */
 static int fill_layers(struct gang *g, const struct lr_eval_shape *s)
 {
-    size_t q = (size_t)s->n_head * s->d_head, kv = (size_t)s->n_kv * s->d_head, widest = 0, longest = 0;
-    const size_t all[][2] = {{q + 2 * kv, s->n_embd}, {0, s->n_embd}, {s->n_embd, q},
-                             {2 * (size_t)s->n_ff, s->n_embd}, {s->n_embd, s->n_ff}};
+    size_t q = (size_t)s->n_head * s->d_head, kv = (size_t)s->n_kv * s->d_head, widest = 0,
+           longest = 0;
+    const size_t all[][2] = {{q + 2 * kv, s->n_embd},
+                             {0, s->n_embd},
+                             {s->n_embd, q},
+                             {2 * (size_t)s->n_ff, s->n_embd},
+                             {s->n_embd, s->n_ff}};
     for (size_t k = 0; k < LR_COUNT(all); k++) {
         g->stage[k].rows = all[k][0];
         g->stage[k].cols = whole_blocks(g->type, all[k][1]);
@@ -265,7 +272,8 @@ static int fill_layers(struct gang *g, const struct lr_eval_shape *s)
     return 0;
 }
 
-static int measure_weights(struct lr_eval_machine *m, const struct lr_eval_shape *s, enum lr_kern_type t)
+static int measure_weights(struct lr_eval_machine *m, const struct lr_eval_shape *s,
+                           enum lr_kern_type t)
 {
     struct gang g = {.fn = layers, .n = m->threads, .type = t};
     int rc = fill_layers(&g, s);
@@ -283,8 +291,12 @@ static int measure_flops(struct lr_eval_machine *m, const struct lr_eval_shape *
     int type = LR_KERN_F32;
     for (int t = 0; t < LR_KERN_N_TYPES; t++)
         type = s->read[t] > s->read[type] ? t : type;
-    struct gang g = {.fn = products, .n = m->threads, .type = (enum lr_kern_type)type, .rows = 1024,
-                     .cols = whole_blocks((enum lr_kern_type)type, s->n_embd), .tokens = TILE};
+    struct gang g = {.fn = products,
+                     .n = m->threads,
+                     .type = (enum lr_kern_type)type,
+                     .rows = 1024,
+                     .cols = whole_blocks((enum lr_kern_type)type, s->n_embd),
+                     .tokens = TILE};
     LR_TRY(run_filled(&g));
     m->flops = 2.0 * (double)(g.rows * g.n * g.cols * g.tokens) / g.seconds;
     return 0;
@@ -293,9 +305,13 @@ static int measure_flops(struct lr_eval_machine *m, const struct lr_eval_shape *
 static int measure_kv(struct lr_eval_machine *m, const struct lr_eval_shape *s)
 {
     size_t group = s->n_head / s->n_kv, d = s->d_head < 256 ? s->d_head : 256;
-    struct gang g = {.fn = attention, .n = m->threads, .type = LR_KERN_F16, .cols = d,
+    struct gang g = {.fn = attention,
+                     .n = m->threads,
+                     .type = LR_KERN_F16,
+                     .cols = d,
                      .tokens = group < 16 ? group : 16};
-    g.rows = STREAM_BYTES / m->threads / lr_kern_row_bytes(LR_KERN_F16, d) / (2 * PAGE) * (2 * PAGE);
+    g.rows =
+        STREAM_BYTES / m->threads / lr_kern_row_bytes(LR_KERN_F16, d) / (2 * PAGE) * (2 * PAGE);
     LR_TRY(run_filled(&g));
     m->kv_bw = (double)(g.share * g.n) / g.seconds;
     g.rows = 4096; /* in the cache, many queries: what attention of a prefill does */
@@ -329,7 +345,8 @@ static int read_back(int fd, char *buf, size_t piece, double *rate)
     for (size_t at = 0; at < total; at += piece)
         LR_TRY(lr_io_pwrite(fd, buf, piece, at));
     LR_TRY(lr_io_fsync(fd));
-    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* a hint: where it is ignored RAM is measured */
+    (void)posix_fadvise(fd, 0, 0,
+                        POSIX_FADV_DONTNEED); /* a hint: where it is ignored RAM is measured */
     uint64_t start = lr_clock_mono_ns();
     for (size_t at = 0; at < total; at += piece)
         LR_TRY(lr_io_pread(fd, buf, piece, at));
@@ -355,8 +372,8 @@ static int measure_disk(struct lr_eval_machine *m, const char *dir, struct lr_er
     return rc ? lr_err_set(err, rc, "--dir", "%s: %s", path, lr_strerror(rc)) : 0;
 }
 
-int lr_eval_machine_measure(struct lr_eval_machine *out, const struct lr_eval_shape *s, unsigned threads,
-                            const char *dir, struct lr_err *err)
+int lr_eval_machine_measure(struct lr_eval_machine *out, const struct lr_eval_shape *s,
+                            unsigned threads, const char *dir, struct lr_err *err)
 {
     struct lr_eval_machine m = {.threads = threads, .row_extra = 12};
     struct sysinfo info;
@@ -378,11 +395,16 @@ int lr_eval_machine_measure(struct lr_eval_machine *out, const struct lr_eval_sh
     return 0;
 }
 
-void lr_eval_machine_given(struct lr_eval_machine *m, double flops, double bw, double memory, double link,
-                           double disk)
+void lr_eval_machine_given(struct lr_eval_machine *m, double flops, double bw, double memory,
+                           double link, double disk)
 {
-    *m = (struct lr_eval_machine){.flops = flops, .attn_flops = flops, .memory = memory, .kv_bw = bw,
-                                  .link = link, .disk = disk, .threads = 1};
+    *m = (struct lr_eval_machine){.flops = flops,
+                                  .attn_flops = flops,
+                                  .memory = memory,
+                                  .kv_bw = bw,
+                                  .link = link,
+                                  .disk = disk,
+                                  .threads = 1};
     for (int t = 0; t < LR_KERN_N_TYPES; t++)
         m->weight_bw[t] = bw;
 }

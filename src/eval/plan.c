@@ -2,19 +2,22 @@
  * eval/plan.c - what an evaluation will run, from lists of text, checked before any work.
  *
  *   jobs    task at a length: single@1024 ..           recent and absent are added: controls
- *   cells   full | stack x budget ..                   stack at 100 %, empty, shuffled are added: controls
+ *   cells   full | stack x budget ..                   stack at 100 %, empty, shuffled are added:
+ * controls
  *
- * Lists are separated by commas, and so are the parameters of a stack ("snapkv:window=16,pool=7"): a piece
- * that begins "name=" belongs to the stack before it.
+ * Lists are separated by commas, and so are the parameters of a stack ("snapkv:window=16,pool=7"):
+ * a piece that begins "name=" belongs to the stack before it.
  */
 #include "eval/eval_int.h"
 
 #include <stdio.h>
 
-static const char usual_policies[] = "random,streaming-llm,h2o,snapkv,tova,knorm,keydiff,oracle,q8,saw-int4,"
-                                     "snapkv+saw-int4";
+static const char usual_policies[] =
+    "random,streaming-llm,h2o,snapkv,tova,knorm,keydiff,oracle,q8,saw-int4,"
+    "snapkv+saw-int4";
 static const char usual_budgets[] = "50%,25%,12.5%,6.25%";
-static const char usual_tasks[] = "single,multi-key,multi-query,variable,copy,turns,needle,perplexity,system";
+static const char usual_tasks[] =
+    "single,multi-key,multi-query,variable,copy,turns,needle,perplexity,system";
 
 const char *lr_eval_mode_name(enum lr_eval_mode m)
 {
@@ -79,7 +82,8 @@ static bool is_full(const struct lr_policy_stack *s)
     return !lr_policy_stack_evicts(s) && s->select < 0 && !s->codec;
 }
 
-static int add_budgets(struct eval_plan *p, struct eval_cell c, const char *budgets, struct lr_err *err)
+static int add_budgets(struct eval_plan *p, struct eval_cell c, const char *budgets,
+                       struct lr_err *err)
 {
     uint32_t n = 0;
     for (struct lr_str rest = lr_strz(budgets); rest.p;) {
@@ -106,8 +110,8 @@ static int add_cells(struct eval_plan *p, struct lr_err *err)
     LR_TRY(add_cell(p, &(struct eval_cell){.kind = EVAL_FULL, .policy = "full"}, err));
     for (uint32_t i = 0; i < p->n_stack; i++) {
         struct lr_policy_stack *s = &p->stack[i];
-        struct eval_cell c = {.kind = EVAL_STACK, .stack = i, .policy = s->text,
-                              .alone = s->codec != NULL};
+        struct eval_cell c = {
+            .kind = EVAL_STACK, .stack = i, .policy = s->text, .alone = s->codec != NULL};
         if (is_full(s))
             continue;
         if (!lr_policy_stack_evicts(s)) {
@@ -115,25 +119,33 @@ static int add_cells(struct eval_plan *p, struct lr_err *err)
             continue;
         }
         if ((s->flags & LR_POLICY_EVALUATION) && c.alone)
-            return lr_err_set(err, LR_EUNSUPPORTED, s->text, "what is told the future keeps plain rows");
+            return lr_err_set(err, LR_EUNSUPPORTED, s->text,
+                              "what is told the future keeps plain rows");
         LR_TRY(add_budgets(p, c, budgets, err));
         if (c.alone)
             continue;
-        struct eval_cell w = {.kind = EVAL_WHOLE, .stack = i, .policy = s->text, .budget = whole,
-                              .label = "100%", .control = true};
+        struct eval_cell w = {.kind = EVAL_WHOLE,
+                              .stack = i,
+                              .policy = s->text,
+                              .budget = whole,
+                              .label = "100%",
+                              .control = true};
         LR_TRY(add_cell(p, &w, err));
         if (s->evict >= 0 && strcmp(s->part[s->evict].policy->name, "snapkv") == 0) {
-            struct eval_cell d = {.kind = EVAL_SHUFFLED, .stack = i, .policy = "shuffled", .control = true};
+            struct eval_cell d = {
+                .kind = EVAL_SHUFFLED, .stack = i, .policy = "shuffled", .control = true};
             if (strcmp(s->text, "snapkv") == 0)
                 LR_TRY(add_budgets(p, d, budgets, err));
         }
     }
-    return add_cell(p, &(struct eval_cell){.kind = EVAL_EMPTY, .policy = "empty", .control = true}, err);
+    return add_cell(p, &(struct eval_cell){.kind = EVAL_EMPTY, .policy = "empty", .control = true},
+                    err);
 }
 
 /* ---- jobs ---- */
 
-static int add_job(struct eval_plan *p, const struct eval_job *j, const char *name, struct lr_err *err)
+static int add_job(struct eval_plan *p, const struct eval_job *j, const char *name,
+                   struct lr_err *err)
 {
     if (p->n_job == LR_EVAL_JOBS_MAX)
         return lr_err_set(err, LR_EOVER, "--tasks", "more than %u", LR_EVAL_JOBS_MAX);
@@ -150,7 +162,8 @@ static int read_own(struct eval_plan *p, struct lr_str path, struct lr_err *err)
 {
     char z[4096];
     if (p->own_path || path.n >= sizeof z)
-        return lr_err_set(err, LR_EINVAL, "--tasks", "one file, and its path below %zu bytes", sizeof z);
+        return lr_err_set(err, LR_EINVAL, "--tasks", "one file, and its path below %zu bytes",
+                          sizeof z);
     memcpy(z, path.p, path.n);
     z[path.n] = 0;
     int rc = lr_io_read_file(z, &p->own);
@@ -203,7 +216,8 @@ static int add_one(struct eval_plan *p, struct lr_str name, struct lr_err *err)
     if (lr_eval_task_find(name, &j.task) || j.task == LR_EVAL_OWN)
         return lr_err_set(err, LR_ENOENT, "--tasks",
                           "no task '%.*s' (single multi-key multi-query variable copy turns needle "
-                          "perplexity system, or a file .jsonl)", LR_FMT(name));
+                          "perplexity system, or a file .jsonl)",
+                          LR_FMT(name));
     j.control = j.task == LR_EVAL_RECENT || j.task == LR_EVAL_ABSENT;
     return add_job(p, &j, lr_eval_task_name(j.task), err);
 }
@@ -231,14 +245,16 @@ static int add_jobs(struct eval_plan *p, struct lr_err *err)
 
 static int read_modes(struct eval_plan *p, struct lr_err *err)
 {
-    for (struct lr_str rest = lr_strz(p->opts->modes ? p->opts->modes : "agnostic,aware"); rest.p;) {
+    for (struct lr_str rest = lr_strz(p->opts->modes ? p->opts->modes : "agnostic,aware");
+         rest.p;) {
         struct lr_str name = lr_str_trim(lr_str_cut(&rest, ','));
         bool known = false;
         for (int m = 0; m < LR_EVAL_MODES; m++)
             if (lr_str_is(name, lr_eval_mode_name((enum lr_eval_mode)m)))
                 known = p->mode[m] = true;
         if (name.n && !known)
-            return lr_err_set(err, LR_EINVAL, "--modes", "no mode '%.*s' (agnostic, aware)", LR_FMT(name));
+            return lr_err_set(err, LR_EINVAL, "--modes", "no mode '%.*s' (agnostic, aware)",
+                              LR_FMT(name));
     }
     return p->mode[0] || p->mode[1] ? 0 : lr_err_set(err, LR_EINVAL, "--modes", "an empty list");
 }
@@ -268,8 +284,8 @@ int lr_eval_plan_make(struct eval_plan *p, const struct lr_eval_kv *o, uint32_t 
     p->context = o->context ? o->context : n_ctx < 1024 ? n_ctx : 1024;
     p->samples = o->samples ? o->samples : 24;
     if (p->context > n_ctx || p->context < LR_EVAL_TOKENS_MIN)
-        return lr_err_set(err, LR_EINVAL, "--context", "%u tokens: this model takes %u to %u", p->context,
-                          LR_EVAL_TOKENS_MIN, n_ctx);
+        return lr_err_set(err, LR_EINVAL, "--context", "%u tokens: this model takes %u to %u",
+                          p->context, LR_EVAL_TOKENS_MIN, n_ctx);
     LR_TRY(read_modes(p, err));
     LR_TRY(add_stacks(p, o->policies ? o->policies : usual_policies, err));
     LR_TRY(add_cells(p, err));
@@ -293,7 +309,8 @@ static bool middle_budget(const struct eval_plan *p, uint32_t cell)
     uint32_t first = cell, last = cell;
     while (first > 0 && p->cell[first - 1].kind == c->kind && p->cell[first - 1].stack == c->stack)
         first--;
-    while (last + 1 < p->n_cell && p->cell[last + 1].kind == c->kind && p->cell[last + 1].stack == c->stack)
+    while (last + 1 < p->n_cell && p->cell[last + 1].kind == c->kind &&
+           p->cell[last + 1].stack == c->stack)
         last++;
     return cell == (first + last) / 2;
 }
@@ -318,9 +335,8 @@ bool lr_eval_wanted(const struct eval_plan *p, uint32_t job, enum lr_eval_mode m
     if (recall && !j->control && !p->mode[mode])
         return false;
     if (j->control) /* recent: streaming keeps it; absent: nobody can know */
-        return c->kind == EVAL_FULL ||
-               (c->kind == EVAL_STACK && j->task == LR_EVAL_RECENT &&
-                strncmp(c->policy, "streaming-llm", 13) == 0 && !c->alone);
+        return c->kind == EVAL_FULL || (c->kind == EVAL_STACK && j->task == LR_EVAL_RECENT &&
+                                        strncmp(c->policy, "streaming-llm", 13) == 0 && !c->alone);
     if (c->control)
         return wanted_control(j, c, sample) && (c->kind == EVAL_WHOLE || mode == LR_EVAL_AGNOSTIC);
     bool told = c->kind == EVAL_STACK && (p->stack[c->stack].flags & LR_POLICY_EVALUATION);

@@ -7,21 +7,21 @@
  *   |   |__________________________     | name
  *   |        x (linear or log)          |
  *
- * Colours are classes (s0 .. s11) that the page's style defines for light and dark; series beyond the
- * twelfth take the same colours with dashes. Every dot has a <title>: the browser shows its numbers. The
- * same numbers stand in the tables, so nothing is told by colour alone.
+ * Colours are classes (s0 .. s11) that the page's style defines for light and dark; series beyond
+ * the twelfth take the same colours with dashes. Every dot has a <title>: the browser shows its
+ * numbers. The same numbers stand in the tables, so nothing is told by colour alone.
  */
 #include "eval/eval_int.h"
 
 #include <math.h>
 #include <stdio.h>
 
-#define WIDTH 860.0
-#define HEIGHT 380.0
-#define LEFT 64.0
-#define RIGHT 240.0 /* the key */
-#define TOP 34.0
-#define BOTTOM 48.0
+#define WIDTH   860.0
+#define HEIGHT  380.0
+#define LEFT    64.0
+#define RIGHT   240.0 /* the key */
+#define TOP     34.0
+#define BOTTOM  48.0
 #define COLOURS 12u
 
 struct scale {
@@ -33,11 +33,20 @@ int lr_eval_escape(struct lr_str s, struct lr_buf *out)
 {
     for (size_t i = 0; i < s.n; i++)
         switch (s.p[i]) {
-        case '<': lr_buf_addz(out, "&lt;"); break;
-        case '>': lr_buf_addz(out, "&gt;"); break;
-        case '&': lr_buf_addz(out, "&amp;"); break;
-        case '"': lr_buf_addz(out, "&quot;"); break;
-        default: lr_buf_addc(out, s.p[i]);
+        case '<':
+            lr_buf_addz(out, "&lt;");
+            break;
+        case '>':
+            lr_buf_addz(out, "&gt;");
+            break;
+        case '&':
+            lr_buf_addz(out, "&amp;");
+            break;
+        case '"':
+            lr_buf_addz(out, "&quot;");
+            break;
+        default:
+            lr_buf_addc(out, s.p[i]);
         }
     return out->rc;
 }
@@ -99,8 +108,9 @@ static void axis_y(const struct scale *s, struct lr_buf *out)
     double step = nice_step(s->y1 - s->y0);
     for (double y = ceil(s->y0 / step) * step; y <= s->y1 + step * 1e-6; y += step) {
         double at = place_y(s, y);
-        lr_buf_addf(out, "<line class=\"g\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
-                         "<text class=\"t e\" x=\"%.1f\" y=\"%.1f\">%g</text>\n",
+        lr_buf_addf(out,
+                    "<line class=\"g\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
+                    "<text class=\"t e\" x=\"%.1f\" y=\"%.1f\">%g</text>\n",
                     LEFT, WIDTH - RIGHT, at, at, LEFT - 8, at + 4, fabs(y) < step * 1e-6 ? 0 : y);
     }
 }
@@ -114,8 +124,9 @@ static void tick_x(const struct scale *s, double x, struct lr_buf *out)
         return;
     for (; shown >= 1024 && k < 4; k++)
         shown /= 1024;
-    lr_buf_addf(out, "<line class=\"g\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
-                     "<text class=\"t m\" x=\"%.1f\" y=\"%.1f\">%g%.*s</text>\n",
+    lr_buf_addf(out,
+                "<line class=\"g\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
+                "<text class=\"t m\" x=\"%.1f\" y=\"%.1f\">%g%.*s</text>\n",
                 at, at, TOP, HEIGHT - BOTTOM, at, HEIGHT - BOTTOM + 18, shown, k > 0, marks + k);
 }
 
@@ -133,11 +144,12 @@ static void axis_x(const struct scale *s, struct lr_buf *out)
         tick_x(s, x, out);
 }
 
-static void one_line(const struct eval_line *l, size_t number, const struct scale *s, struct lr_buf *out)
+static void one_line(const struct eval_line *l, const struct scale *s, struct lr_buf *out)
 {
-    unsigned colour = (unsigned)(number % COLOURS);
+    uint32_t colour = l->colour % COLOURS;
     if (l->n > 1) {
-        lr_buf_addf(out, "<polyline class=\"l s%u%s\" points=\"", colour, number >= COLOURS ? " d" : "");
+        lr_buf_addf(out, "<polyline class=\"l s%u%s\" points=\"", colour,
+                    l->colour >= COLOURS ? " d" : "");
         for (size_t i = 0; i < l->n; i++)
             lr_buf_addf(out, "%.1f,%.1f ", place_x(s, l->dot[i].x), place_y(s, l->dot[i].y));
         lr_buf_addz(out, "\"/>\n");
@@ -146,10 +158,11 @@ static void one_line(const struct eval_line *l, size_t number, const struct scal
         const struct eval_dot *d = &l->dot[i];
         double x = place_x(s, d->x);
         if (d->high > d->low)
-            lr_buf_addf(out, "<line class=\"w s%u\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>",
+            lr_buf_addf(out,
+                        "<line class=\"w s%u\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>",
                         colour, x, x, place_y(s, d->low), place_y(s, d->high));
-        lr_buf_addf(out, "<circle class=\"p s%u\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"><title>", colour, x,
-                    place_y(s, d->y));
+        lr_buf_addf(out, "<circle class=\"p s%u\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"><title>", colour,
+                    x, place_y(s, d->y));
         lr_eval_escape(lr_strz(l->name), out);
         lr_buf_addc(out, ' ');
         lr_eval_escape(lr_strz(d->label), out);
@@ -161,12 +174,14 @@ static void key(const struct eval_plot *p, struct lr_buf *out)
 {
     double y = TOP + 8;
     for (size_t i = 0; i < p->n && y < HEIGHT - 8; i++, y += 19) {
-        lr_buf_addf(out, "<line class=\"l s%u%s\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
-                         "<circle class=\"p s%u\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"/>"
-                         "<text class=\"t\" x=\"%.1f\" y=\"%.1f\">",
-                    (unsigned)(i % COLOURS), i >= COLOURS ? " d" : "", WIDTH - RIGHT + 18,
-                    WIDTH - RIGHT + 42, y, y, (unsigned)(i % COLOURS), WIDTH - RIGHT + 30, y,
-                    WIDTH - RIGHT + 50, y + 4);
+        uint32_t colour = p->line[i].colour % COLOURS;
+        lr_buf_addf(out,
+                    "<line class=\"l s%u%s\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
+                    "<circle class=\"p s%u\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"/>"
+                    "<text class=\"t\" x=\"%.1f\" y=\"%.1f\">",
+                    colour, p->line[i].colour >= COLOURS ? " d" : "", WIDTH - RIGHT + 18,
+                    WIDTH - RIGHT + 42, y, y, colour, WIDTH - RIGHT + 30, y, WIDTH - RIGHT + 50,
+                    y + 4);
         lr_eval_escape(lr_strz(p->line[i].name), out);
         lr_buf_addz(out, "</text>\n");
     }
@@ -175,7 +190,9 @@ static void key(const struct eval_plot *p, struct lr_buf *out)
 int lr_eval_plot(const struct eval_plot *p, struct lr_buf *out)
 {
     struct scale s = fit(p);
-    lr_buf_addf(out, "<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" xmlns=\"http://www.w3.org/2000/svg\">\n<title>",
+    lr_buf_addf(out,
+                "<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" "
+                "xmlns=\"http://www.w3.org/2000/svg\">\n<title>",
                 WIDTH, HEIGHT);
     lr_eval_escape(lr_strz(p->title), out);
     lr_buf_addf(out, "</title>\n<text class=\"h\" x=\"%.1f\" y=\"18\">", LEFT);
@@ -183,14 +200,15 @@ int lr_eval_plot(const struct eval_plot *p, struct lr_buf *out)
     lr_buf_addz(out, "</text>\n");
     axis_y(&s, out);
     axis_x(&s, out);
-    lr_buf_addf(out, "<text class=\"t m\" x=\"%.1f\" y=\"%.1f\">", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8);
+    lr_buf_addf(out, "<text class=\"t m\" x=\"%.1f\" y=\"%.1f\">", (LEFT + WIDTH - RIGHT) / 2,
+                HEIGHT - 8);
     lr_eval_escape(lr_strz(p->x), out);
     lr_buf_addf(out, "</text>\n<text class=\"t m\" transform=\"translate(14 %.1f) rotate(-90)\">",
                 (TOP + HEIGHT - BOTTOM) / 2);
     lr_eval_escape(lr_strz(p->y), out);
     lr_buf_addz(out, "</text>\n");
     for (size_t i = p->n; i-- > 0;) /* the first on top */
-        one_line(&p->line[i], i, &s, out);
+        one_line(&p->line[i], &s, out);
     key(p, out);
     lr_buf_addz(out, "</svg>\n");
     return out->rc;

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  * eval/ppl.c - perplexity: how well the model still predicts a text of which half was compressed.
  *
- *   [ first half: fed, compressed ][ second half: fed as it stands, every next token's logits looked at ]
+ *   [ first half: fed, compressed ][ second half: fed as it stands, every next token's logits
+ * looked at ]
  *
- * Of each cell: NLL, the mean negative log-probability of the true next token (nats); KL(full || cell), the
- * mean over positions and its 99th percentile (a mean hides the places where a policy loses the thread);
- * top1, how often both prefer the same token. The first token of the second half is not counted: its logits
- * come out of the prefill, which every cell shares.
+ * Of each cell: NLL, the mean negative log-probability of the true next token (nats); KL(full ||
+ * cell), the mean over positions and its 99th percentile (a mean hides the places where a policy
+ * loses the thread); top1, how often both prefer the same token. The first token of the second half
+ * is not counted: its logits come out of the prefill, which every cell shares.
  *
- * All forks go through the text side by side, a tile at a time, so that the full cache's logits of a tile
- * are computed once and none are kept. KL is written as sum p (l_full - l) - lse_full + lse, with p and the
- * full cache's part computed once; equal logits give exactly 0.
+ * All forks go through the text side by side, a tile at a time, so that the full cache's logits of
+ * a tile are computed once and none are kept. KL is written as sum p (l_full - l) - lse_full + lse,
+ * with p and the full cache's part computed once; equal logits give exactly 0.
  */
 #include "eval/eval_int.h"
 
@@ -56,8 +57,8 @@ static void look(struct walk *w, struct lane *l, uint32_t i, double full_part)
 
 static int feed(struct walk *w, struct lr_engine_seq *s, float *logits)
 {
-    const struct lr_engine_work k = {.seq = s, .tokens = w->id + w->at, .n = w->n, .n_logits = w->n,
-                                     .logits = logits};
+    const struct lr_engine_work k = {
+        .seq = s, .tokens = w->id + w->at, .n = w->n, .n_logits = w->n, .logits = logits};
     LR_TRY(lr_engine_step(w->r->engine, &k, 1, w->r->err));
     return lr_engine_seq_status(s, w->r->err);
 }
@@ -108,9 +109,18 @@ static int put_lanes(struct walk *w, uint32_t job, uint32_t sample, uint32_t n)
         struct lane *l = &w->lane[c];
         if (!l->seq || lr_eval_grid_at(&r->grid, job, LR_EVAL_AGNOSTIC, c, sample)->have)
             continue;
-        struct eval_value v = {.score = NAN, .alive = NAN, .same = NAN, .turn = {NAN}, .ttft_ms = NAN,
-                               .tap_ms = NAN, .policy_ms = NAN, .tap_bytes = NAN, .peak = NAN,
-                               .decode_tps = NAN, .rows = l->v.rows, .bytes = l->v.bytes};
+        struct eval_value v = {.score = NAN,
+                               .alive = NAN,
+                               .same = NAN,
+                               .turn = {NAN},
+                               .ttft_ms = NAN,
+                               .tap_ms = NAN,
+                               .policy_ms = NAN,
+                               .tap_bytes = NAN,
+                               .peak = NAN,
+                               .decode_tps = NAN,
+                               .rows = l->v.rows,
+                               .bytes = l->v.bytes};
         v.nll = l->v.nll / n;
         v.kl = lr_eval_mean(l->kl, n);
         v.kl99 = lr_eval_quantile(l->kl, n, 0.99);
@@ -153,8 +163,10 @@ static bool all_there(const struct eval_run *r, uint32_t job, uint32_t sample)
 
 int lr_eval_perplexity(struct eval_run *r, uint32_t job, uint32_t sample)
 {
-    const struct lr_eval_spec spec = {.tokens = r->plan->job[job].tokens, .seed = r->opts->seed,
-                                      .task = LR_EVAL_TASKS, .text = lr_buf_str(&r->plan->text)};
+    const struct lr_eval_spec spec = {.tokens = r->plan->job[job].tokens,
+                                      .seed = r->opts->seed,
+                                      .task = LR_EVAL_TASKS,
+                                      .text = lr_buf_str(&r->plan->text)};
     struct lr_arena a;
     if (all_there(r, job, sample))
         return 0;
@@ -163,7 +175,9 @@ int lr_eval_perplexity(struct eval_run *r, uint32_t job, uint32_t sample)
     w.lane = lr_calloc(r->plan->n_cell, sizeof *w.lane);
     w.p = lr_calloc(r->vocab, sizeof *w.p);
     w.scratch = lr_calloc(r->vocab, sizeof *w.scratch);
-    int rc = w.lane && w.p && w.scratch ? 0 : lr_err_set(r->err, LR_ENOMEM, "perplexity", "out of memory");
+    int rc = w.lane && w.p && w.scratch
+                 ? 0
+                 : lr_err_set(r->err, LR_ENOMEM, "perplexity", "out of memory");
     rc = rc ? rc : lr_eval_stretch(&spec, &r->coder, sample, &a, &w.id, r->err);
     rc = rc ? rc : walk_text(&w, job, sample);
     lr_free(w.lane);

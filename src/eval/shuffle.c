@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  * eval/shuffle.c - a control: snapkv whose scores are dealt out to the wrong rows.
  *
- * Everything is snapkv's (taps, window, pooling, how many rows) but which row has which score. A scorer that
- * helps must help no more once its scores mean nothing; if it still does, the rows come from somewhere
- * else: the window, the budget's rounding, a leak of the question. The wrapper copies snapkv's table and
- * puts an edit in front of its own.
+ * Everything is snapkv's (taps, window, pooling, how many rows) but which row has which score. A
+ * scorer that helps must help no more once its scores mean nothing; if it still does, the rows come
+ * from somewhere else: the window, the budget's rounding, a leak of the question. The wrapper
+ * copies snapkv's table and puts an edit in front of its own.
  */
 #include "eval/eval_int.h"
 
-/* The engine's services: constants of the program, told to every open. The evaluation has one thread. */
+/* The engine's services: constants of the program, told to every open. The evaluation has one
+ * thread. */
 static const struct lr_policy_api *api;
 static struct lr_policy wrapper;
 static const struct lr_policy *inner;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * eval/stat.c - means, quantiles and bootstrap intervals.
  *
- * Bootstrap: percentile method (Efron 1979). A resample draws n of the n samples with replacement; the
- * interval is the 2.5th to the 97.5th percentile of the means of `rounds` resamples. For a paired
- * comparison the samples are differences: both sides of a pair are drawn together, which is what makes
- * small effects visible when samples differ much in difficulty. Percentile intervals are a little narrow
- * for few samples (n below 20 or so); with n of them all alike the interval is a point, which says that
- * the sample cannot tell, not that the truth is known: report n beside it.
+ * Bootstrap: percentile method (Efron 1979). A resample draws n of the n samples with replacement;
+ * the interval is the 2.5th to the 97.5th percentile of the means of `rounds` resamples. For a
+ * paired comparison the samples are differences: both sides of a pair are drawn together, which is
+ * what makes small effects visible when samples differ much in difficulty. Percentile intervals are
+ * a little narrow for few samples (n below 20 or so); with n of them all alike the interval is a
+ * point, which says that the sample cannot tell, not that the truth is known: report n beside it.
  *
  * Seeds are fixed, so the same results give the same page.
  */

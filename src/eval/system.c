@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * eval/system.c - what a policy costs in seconds and bytes.
  *
- * Each cell feeds a prompt of its own, alone, with its policy watching: never a fork, whose prefill somebody
- * else has paid for. ttft is from the prompt's first token to the logits of its last, taps, scoring and
- * eviction included; peak is the most bytes of KV held at a time on the way. Then DECODE tokens are decoded
- * with the budget held, and their speed is the decode speed at that context. Repetitions (samples) go
- * through all cells in turn, so that a machine that slows down does so for all of them; the table has
- * medians.
+ * Each cell feeds a prompt of its own, alone, with its policy watching: never a fork, whose prefill
+ * somebody else has paid for. ttft is from the prompt's first token to the logits of its last,
+ * taps, scoring and eviction included; peak is the most bytes of KV held at a time on the way. Then
+ * DECODE tokens are decoded with the budget held, and their speed is the decode speed at that
+ * context. Repetitions (samples) go through all cells in turn, so that a machine that slows down
+ * does so for all of them; the table has medians.
  */
 #include "eval/eval_int.h"
 
@@ -31,8 +31,10 @@ static int run(struct eval_run *r, const struct eval_cell *c, const uint32_t *pr
     struct lr_engine_seq *s;
     struct lr_engine_seq_bytes b;
     struct lr_engine_policy_info info = {0};
-    const struct lr_engine_seq_opts plain = {0}, with = {.policy = {.stack = &r->plan->stack[c->stack],
-                                                                    .budget = c->budget, .seed = 1}};
+    const struct lr_engine_seq_opts plain = {0},
+                                    with = {.policy = {.stack = &r->plan->stack[c->stack],
+                                                       .budget = c->budget,
+                                                       .seed = 1}};
     LR_TRY(lr_engine_seq_open(&s, r->engine, c->kind == EVAL_FULL ? &plain : &with, r->err));
     uint64_t start = lr_clock_mono_ns();
     int rc = lr_engine_feed(s, prompt, n, r->logits, NULL, r->err);
@@ -67,8 +69,14 @@ int lr_eval_system(struct eval_run *r, uint32_t job, uint32_t sample)
         if (!lr_eval_wanted(r->plan, job, LR_EVAL_AGNOSTIC, c, sample) ||
             lr_eval_grid_at(&r->grid, job, LR_EVAL_AGNOSTIC, c, sample)->have)
             continue;
-        struct eval_value v = {.score = NAN, .alive = NAN, .same = NAN, .turn = {NAN}, .nll = NAN,
-                               .kl = NAN, .kl99 = NAN, .top1 = NAN};
+        struct eval_value v = {.score = NAN,
+                               .alive = NAN,
+                               .same = NAN,
+                               .turn = {NAN},
+                               .nll = NAN,
+                               .kl = NAN,
+                               .kl99 = NAN,
+                               .top1 = NAN};
         if (!warm) /* once a round: pages and caches */
             rc = run(r, &r->plan->cell[0], prompt, n, &v);
         warm = true;

@@ -22,10 +22,11 @@ static void heading(const struct eval_grid *g, struct lr_buf *out)
 {
     const struct eval_plan *p = g->plan;
     const char *slash = strrchr(p->opts->model, '/');
-    lr_buf_addf(out, "larder eval kv   model %s   context %u   samples %u   seed %llu   text %s%s\n\n",
-                slash ? slash + 1 : p->opts->model, p->context, p->samples,
-                (unsigned long long)p->opts->seed, p->opts->text ? p->opts->text : "models/english.txt",
-                p->opts->hold ? "   budgets held while answering" : "");
+    lr_buf_addf(
+        out, "larder eval kv   model %s   context %u   samples %u   seed %llu   text %s%s\n\n",
+        slash ? slash + 1 : p->opts->model, p->context, p->samples,
+        (unsigned long long)p->opts->seed, p->opts->text ? p->opts->text : "models/english.txt",
+        p->opts->hold ? "   budgets held while answering" : "");
 }
 
 static void controls(const struct eval_control *c, struct lr_buf *out)
@@ -43,8 +44,8 @@ static void number(struct lr_buf *out, const struct eval_sum *s)
     lr_buf_addf(out, "  %.2f [%.2f %.2f]", s->value.mean, s->value.low, s->value.high);
 }
 
-static void accuracy_row(const struct eval_grid *g, enum lr_eval_mode mode, uint32_t cell, bool rank,
-                         struct lr_buf *out, int *rc)
+static void accuracy_row(const struct eval_grid *g, enum lr_eval_mode mode, uint32_t cell,
+                         bool rank, struct lr_buf *out, int *rc)
 {
     const struct eval_plan *p = g->plan;
     const struct eval_cell *c = &p->cell[cell];
@@ -52,7 +53,8 @@ static void accuracy_row(const struct eval_grid *g, enum lr_eval_mode mode, uint
     double score, bytes, rows = 0, n = 0;
     char size[16];
     for (uint32_t j = 0; j < p->n_job; j++)
-        if (p->job[j].kind == EVAL_RECALL && !p->job[j].control && lr_eval_sum(g, j, mode, cell, &s, rc)) {
+        if (p->job[j].kind == EVAL_RECALL && !p->job[j].control &&
+            lr_eval_sum(g, j, mode, cell, &s, rc)) {
             rows += s.rows;
             n++;
         }
@@ -80,7 +82,8 @@ static void accuracy(const struct eval_grid *g, enum lr_eval_mode mode, struct l
     struct eval_sum s;
     bool any = false, rank = false;
     for (uint32_t j = 0; j < p->n_job; j++)
-        if (p->job[j].kind == EVAL_RECALL && !p->job[j].control && lr_eval_sum(g, j, mode, 0, &s, rc)) {
+        if (p->job[j].kind == EVAL_RECALL && !p->job[j].control &&
+            lr_eval_sum(g, j, mode, 0, &s, rc)) {
             any = true;
             rank |= lr_eval_headroom(g, j, mode);
         }
@@ -89,7 +92,8 @@ static void accuracy(const struct eval_grid *g, enum lr_eval_mode mode, struct l
     lr_buf_addf(out, "accuracy, %s: %s (mean [95 %% interval])\n", lr_eval_mode_name(mode),
                 mode == LR_EVAL_AWARE ? "the policy has seen the first question"
                                       : "the policy decides before any question");
-    lr_buf_addf(out, "  %-24s %8s %7s %7s%s", "policy", "budget", "rows", "bytes", rank ? "   mean" : "");
+    lr_buf_addf(out, "  %-24s %8s %7s %7s%s", "policy", "budget", "rows", "bytes",
+                rank ? "   mean" : "");
     for (uint32_t j = 0; j < p->n_job; j++)
         if (p->job[j].kind == EVAL_RECALL && !p->job[j].control)
             lr_buf_addf(out, "  %15s%c", p->job[j].name, lr_eval_headroom(g, j, mode) ? ' ' : '*');
@@ -98,8 +102,8 @@ static void accuracy(const struct eval_grid *g, enum lr_eval_mode mode, struct l
         if (shown(g, c))
             accuracy_row(g, mode, c, rank, out, rc);
     for (uint32_t j = 0; j < p->n_job; j++)
-        if (p->job[j].kind == EVAL_RECALL && !p->job[j].control && lr_eval_sum(g, j, mode, 0, &s, rc) &&
-            !lr_eval_headroom(g, j, mode))
+        if (p->job[j].kind == EVAL_RECALL && !p->job[j].control &&
+            lr_eval_sum(g, j, mode, 0, &s, rc) && !lr_eval_headroom(g, j, mode))
             lr_buf_addf(out, "  * %s: the full cache has %.2f, below %.1f: not in the mean\n",
                         p->job[j].name, s.value.mean, LR_EVAL_HEADROOM);
     lr_buf_addc(out, '\n');
@@ -110,10 +114,12 @@ static void turns(const struct eval_grid *g, enum lr_eval_mode mode, struct lr_b
     struct eval_sum s;
     for (uint32_t j = 0; j < g->plan->n_job; j++) {
         const struct eval_job *job = &g->plan->job[j];
-        if (job->kind != EVAL_RECALL || job->task != LR_EVAL_TURNS || !lr_eval_sum(g, j, mode, 0, &s, rc))
+        if (job->kind != EVAL_RECALL || job->task != LR_EVAL_TURNS ||
+            !lr_eval_sum(g, j, mode, 0, &s, rc))
             continue;
-        lr_buf_addf(out, "five questions, compressed once, %s%s\n  %-24s %8s", lr_eval_mode_name(mode),
-                    lr_eval_headroom(g, j, mode) ? "" : " (*)", "policy", "budget");
+        lr_buf_addf(out, "five questions, compressed once, %s%s\n  %-24s %8s",
+                    lr_eval_mode_name(mode), lr_eval_headroom(g, j, mode) ? "" : " (*)", "policy",
+                    "budget");
         for (uint32_t t = 0; t < s.n_turn; t++)
             lr_buf_addf(out, "  turn %u", t + 1);
         lr_buf_addz(out, "   1 - others\n");
@@ -137,18 +143,21 @@ static void perplexity(const struct eval_grid *g, struct lr_buf *out, int *rc)
     struct eval_sum s;
     char size[16];
     for (uint32_t j = 0; j < g->plan->n_job; j++) {
-        if (g->plan->job[j].kind != EVAL_PERPLEXITY || !lr_eval_sum(g, j, LR_EVAL_AGNOSTIC, 0, &s, rc))
+        if (g->plan->job[j].kind != EVAL_PERPLEXITY ||
+            !lr_eval_sum(g, j, LR_EVAL_AGNOSTIC, 0, &s, rc))
             continue;
-        lr_buf_addf(out, "perplexity of the second half, the first compressed (nats a token)\n"
-                         "  %-24s %8s %7s %7s %8s  %-24s %8s %8s %6s\n",
-                    "policy", "budget", "rows", "bytes", "nll", "more than full [95 %]", "kl", "kl p99",
-                    "top1");
+        lr_buf_addf(out,
+                    "perplexity of the second half, the first compressed (nats a token)\n"
+                    "  %-24s %8s %7s %7s %8s  %-24s %8s %8s %6s\n",
+                    "policy", "budget", "rows", "bytes", "nll", "more than full [95 %]", "kl",
+                    "kl p99", "top1");
         for (uint32_t c = 0; c < g->plan->n_cell; c++)
             if (shown(g, c) && lr_eval_sum(g, j, LR_EVAL_AGNOSTIC, c, &s, rc))
-                lr_buf_addf(out, "  %-24s %8s %7.0f %7s %8.4f  %+.4f [%+.4f %+.4f] %8.4f %8.4f %6.3f\n",
+                lr_buf_addf(out,
+                            "  %-24s %8s %7.0f %7s %8.4f  %+.4f [%+.4f %+.4f] %8.4f %8.4f %6.3f\n",
                             g->plan->cell[c].policy, budget_of(&g->plan->cell[c]), s.rows,
-                            lr_eval_size(s.bytes, size), s.value.mean, s.pair.diff.mean, s.pair.diff.low,
-                            s.pair.diff.high, s.kl, s.kl99, s.top1);
+                            lr_eval_size(s.bytes, size), s.value.mean, s.pair.diff.mean,
+                            s.pair.diff.low, s.pair.diff.high, s.kl, s.kl99, s.top1);
         lr_buf_addc(out, '\n');
     }
 }
@@ -163,10 +172,11 @@ static void times(const struct eval_grid *g, uint32_t j, struct lr_buf *out)
     double full = TYPICAL(g, j, 0, ttft_ms), speed = TYPICAL(g, j, 0, decode_tps);
     if (isnan(full))
         return;
-    lr_buf_addf(out, "seconds and bytes at %u tokens (medians of %u; ttft has taps and eviction in it)\n"
-                     "  %-24s %8s %9s %6s %8s %8s %8s %8s %9s %6s\n",
-                g->plan->job[j].tokens, g->plan->job[j].samples, "policy", "budget", "ttft ms", "x full",
-                "taps ms", "policy ms", "peak", "after", "decode/s", "x full");
+    lr_buf_addf(out,
+                "seconds and bytes at %u tokens (medians of %u; ttft has taps and eviction in it)\n"
+                "  %-24s %8s %9s %6s %8s %8s %8s %8s %9s %6s\n",
+                g->plan->job[j].tokens, g->plan->job[j].samples, "policy", "budget", "ttft ms",
+                "x full", "taps ms", "policy ms", "peak", "after", "decode/s", "x full");
     for (uint32_t c = 0; c < g->plan->n_cell; c++) {
         double ttft = TYPICAL(g, j, c, ttft_ms), tps = TYPICAL(g, j, c, decode_tps);
         if (isnan(ttft))

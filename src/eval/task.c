@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
  * eval/task.c - samples of the recall tasks: docs/recall.md says what they are.
  *
- *   draw facts and questions > fill with sentences up to N tokens > place the facts > encode once > cut
+ *   draw facts and questions > fill with sentences up to N tokens > place the facts > encode once >
+ * cut
  *
- * A sample depends on (seed, task, N, number) alone. What is asked for stands in the text once: keys are
- * distinct within a sample, no list shares a word with another, and only facts use keys and values. The
- * tests check this on the text, not on the generator.
+ * A sample depends on (seed, task, N, number) alone. What is asked for stands in the text once:
+ * keys are distinct within a sample, no list shares a word with another, and only facts use keys
+ * and values. The tests check this on the text, not on the generator.
  */
 #include "eval/eval_int.h"
 
 #include <stdlib.h>
 
 #define PAIRS_MAX 48u
-#define QUERIES 8u
-#define TURNS 5u
-#define CHAINS 4u
-#define HOPS_MAX 4u
-#define SEGMENT 24u
+#define QUERIES   8u
+#define TURNS     5u
+#define CHAINS    4u
+#define HOPS_MAX  4u
+#define SEGMENT   24u
 #define FACTS_MAX 64u /* at least pairs and the hops of all chains */
 
 struct fact {
@@ -63,7 +64,8 @@ static int over_memory(struct maker *m)
 }
 
 /* Joins n words: " w1 w2 .. wn" and the tail. */
-static int join(struct maker *m, const struct lr_str *w, size_t n, const char *tail, struct lr_str *out)
+static int join(struct maker *m, const struct lr_str *w, size_t n, const char *tail,
+                struct lr_str *out)
 {
     size_t len = strlen(tail);
     for (size_t i = 0; i < n; i++)
@@ -179,12 +181,18 @@ static int draw_facts(struct maker *m)
 {
     uint32_t pairs = m->spec->tokens / 16 < PAIRS_MAX ? m->spec->tokens / 16 : PAIRS_MAX;
     switch (m->spec->task) {
-    case LR_EVAL_MULTI_KEY: return draw_pairs(m, pairs, 1);
-    case LR_EVAL_MULTI_QUERY: return draw_pairs(m, pairs, QUERIES);
-    case LR_EVAL_TURNS: return draw_pairs(m, pairs, TURNS);
-    case LR_EVAL_VARIABLE: return draw_chains(m);
-    case LR_EVAL_COPY: return draw_segment(m);
-    default: return draw_pairs(m, 1, 1);
+    case LR_EVAL_MULTI_KEY:
+        return draw_pairs(m, pairs, 1);
+    case LR_EVAL_MULTI_QUERY:
+        return draw_pairs(m, pairs, QUERIES);
+    case LR_EVAL_TURNS:
+        return draw_pairs(m, pairs, TURNS);
+    case LR_EVAL_VARIABLE:
+        return draw_chains(m);
+    case LR_EVAL_COPY:
+        return draw_segment(m);
+    default:
+        return draw_pairs(m, 1, 1);
     }
 }
 
@@ -290,7 +298,8 @@ static void write_asks(struct maker *m)
 static int encode_whole(struct maker *m)
 {
     if (m->text.rc)
-        return lr_err_set(m->err, m->text.rc, "sample", "a sample of more than %zu bytes", m->text.max);
+        return lr_err_set(m->err, m->text.rc, "sample", "a sample of more than %zu bytes",
+                          m->text.max);
     m->ids.n = m->ends.n = 0;
     return lr_eval_encode(m->coder, lr_buf_str(&m->text), &m->ids, &m->ends, m->err);
 }
@@ -385,7 +394,8 @@ static int draw_needle(struct maker *m, struct lr_str text)
             return add_ask(m, pair[0], &pair[1], 1, f);
         }
     }
-    return lr_err_set(m->err, LR_EINVAL, "text", "it has all the words that a needle could be made of");
+    return lr_err_set(m->err, LR_EINVAL, "text",
+                      "it has all the words that a needle could be made of");
 }
 
 static int write_needle(struct maker *m)
@@ -427,7 +437,8 @@ int lr_eval_stretch(const struct lr_eval_spec *spec, const struct lr_eval_coder 
     struct lr_str text;
     uint32_t *to = lr_arena_array(a, uint32_t, spec->tokens), bos = lr_nn_tok_roles(c->tok)->bos;
     if (spec->text.n < 64 || !to)
-        return lr_err_set(err, to ? LR_EINVAL : LR_ENOMEM, "text", "less than 64 bytes, or no memory");
+        return lr_err_set(err, to ? LR_EINVAL : LR_ENOMEM, "text",
+                          "less than 64 bytes, or no memory");
     lr_rng_seed(&m.rng, seed_of(spec, i));
     LR_TRY(wrap(&m, sentence_start(spec->text, lr_rng_below(&m.rng, spec->text.n)),
                 (size_t)spec->tokens * 16, &text));
@@ -533,12 +544,14 @@ static void cut_turn(const struct maker *m, const struct ask *q, struct lr_eval_
 {
     size_t next = q + 1 < m->ask + m->n_ask ? (q + 1)->at : q->end;
     struct lr_str rest = q->answer;
-    *t = (struct lr_eval_turn){.ask = cut(m, q->at), .answer = cut(m, q->reply), .end = cut(m, next)};
+    *t = (struct lr_eval_turn){
+        .ask = cut(m, q->at), .answer = cut(m, q->reply), .end = cut(m, next)};
     t->text = lr_str_trim(q->answer);
     for (rest = t->text; rest.n && rest.p; t->n_words++)
         (void)lr_str_cut(&rest, ' ');
     if (q->fact) {
-        t->from = cut(m, q->fact->at + q->fact->from); /* the blank before the word may be its own token */
+        t->from = cut(m, q->fact->at +
+                             q->fact->from); /* the blank before the word may be its own token */
         t->to = cut(m, q->fact->at + q->fact->to);
     }
 }
@@ -559,7 +572,8 @@ static int finish(struct maker *m, struct lr_eval_sample *out)
     out->n = (uint32_t)n;
     out->body = out->turn[0].ask;
     if (out->body <= m->bos || out->turn[0].answer <= out->body)
-        return lr_err_set(m->err, LR_EINVAL, lr_eval_task_name(m->spec->task), "nothing before the question");
+        return lr_err_set(m->err, LR_EINVAL, lr_eval_task_name(m->spec->task),
+                          "nothing before the question");
     return 0;
 }
 
@@ -581,8 +595,8 @@ int lr_eval_sample(const struct lr_eval_spec *spec, const struct lr_eval_coder *
                    struct lr_arena *a, struct lr_eval_sample *out, struct lr_err *err)
 {
     if (spec->tokens < LR_EVAL_TOKENS_MIN || spec->tokens > LR_EVAL_TOKENS_MAX)
-        return lr_err_set(err, LR_EINVAL, "context", "%u tokens: from %u to %u there may be", spec->tokens,
-                          LR_EVAL_TOKENS_MIN, LR_EVAL_TOKENS_MAX);
+        return lr_err_set(err, LR_EINVAL, "context", "%u tokens: from %u to %u there may be",
+                          spec->tokens, LR_EVAL_TOKENS_MIN, LR_EVAL_TOKENS_MAX);
     struct maker *m = lr_new(struct maker);
     if (!m)
         return lr_err_set(err, LR_ENOMEM, "sample", "out of memory");

@@ -2,9 +2,10 @@
  * eval/words.c - the words of the recall tasks, texts to tokens with byte ends, and right or wrong.
  *
  * Token ends. Questions must not leak into what a policy may see before they are put, whatever the
- * tokeniser does at the border (".\n" is one token in some vocabularies). So the whole sample is encoded
- * once, as the model was trained to see it, and cut by bytes: a token belongs to the body only if its
- * last byte does. For that every token's bytes must add up to the text: checked, not assumed.
+ * tokeniser does at the border (".\n" is one token in some vocabularies). So the whole sample is
+ * encoded once, as the model was trained to see it, and cut by bytes: a token belongs to the body
+ * only if its last byte does. For that every token's bytes must add up to the text: checked, not
+ * assumed.
  */
 #include "eval/eval_int.h"
 
@@ -105,7 +106,8 @@ int lr_eval_coder_init(struct lr_eval_coder *c, const struct lr_nn_tok *tok, str
     lr_nn_ids_free(&ids);
     LR_TRY(rc);
     if (bytes != 4 && bytes != 5)
-        return lr_err_set(err, LR_EUNSUPPORTED, "tokeniser", "its tokens do not give their text back");
+        return lr_err_set(err, LR_EUNSUPPORTED, "tokeniser",
+                          "its tokens do not give their text back");
     *c = (struct lr_eval_coder){tok, bytes == 5};
     return 0;
 }
@@ -128,7 +130,8 @@ int lr_eval_encode(const struct lr_eval_coder *c, struct lr_str text, struct lr_
 
 /* ---- right or wrong ---- */
 
-/* The next word of *rest, up to the first character that is neither letter nor blank; {NULL, 0}: none. */
+/* The next word of *rest, up to the first character that is neither letter nor blank; {NULL, 0}:
+ * none. */
 static struct lr_str next_word(struct lr_str *rest)
 {
     while (rest->n && rest->p[0] == ' ')
@@ -147,7 +150,7 @@ uint32_t lr_eval_words_done(struct lr_str reply, bool *over)
     *over = false;
     while (next_word(&reply).n)
         done += reply.n > 0; /* something follows it */
-    *over = reply.n > 0; /* what follows is neither letter nor blank */
+    *over = reply.n > 0;     /* what follows is neither letter nor blank */
     return done;
 }
 

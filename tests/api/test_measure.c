@@ -46,22 +46,28 @@ static char text[1 << 16];
 static void bench_engine_prints_five_members(void **state)
 {
     (void)state;
-    assert_int_equal(larder(text, "bench engine --model %s/nano.gguf --prompt 40 --predict=8 --runs 1 "
-                                  "--threads 1 --json", dir), 0);
+    assert_int_equal(larder(text,
+                            "bench engine --model %s/nano.gguf --prompt 40 --predict=8 --runs 1 "
+                            "--threads 1 --json",
+                            dir),
+                     0);
     assert_true(member(text, "threads") == 1);
     assert_true(member(text, "context") == 48);
     assert_true(member(text, "prefill_tps") > 0);
     assert_true(member(text, "decode_tps") > 0);
     assert_non_null(strstr(text, "\"model\":\""));
-    assert_int_equal(larder(text, "bench engine --model %s/nano.gguf --prompt 4 --predict 0 --runs 1", dir), 0);
+    assert_int_equal(
+        larder(text, "bench engine --model %s/nano.gguf --prompt 4 --predict 0 --runs 1", dir), 0);
     assert_non_null(strstr(text, "tokens/s"));
 }
 
 static void calc_follows_the_formulas(void **state)
 {
     (void)state;
-    assert_int_equal(larder(text, "calc --like llama-7b --type F16 --flops 100T --bw 1T --memory 80G "
-                                  "--link 10G --disk 2G --context 1024 --json"), 0);
+    assert_int_equal(larder(text,
+                            "calc --like llama-7b --type F16 --flops 100T --bw 1T --memory 80G "
+                            "--link 10G --disk 2G --context 1024 --json"),
+                     0);
     double weights = member(text, "weights"), kv = 1024.0 * 32 * 4096 * 2 * 2;
     double read = weights - 32000.0 * 4096 * 2;
     double users = 80.0 * (1 << 30) - weights;
@@ -73,8 +79,11 @@ static void calc_follows_the_formulas(void **state)
     assert_true(member(text, "switch_s") == 2 * kv / 1e10);
     assert_true(member(text, "restore_s") == kv / 2e9);
     double kept = 256, quarter;
-    assert_int_equal(larder(text, "calc --like llama-7b --flops 100T --bw 1T --memory 80G --context 1024 "
-                                  "--rows %.0f --kv-bits 4 --json", kept), 0);
+    assert_int_equal(larder(text,
+                            "calc --like llama-7b --flops 100T --bw 1T --memory 80G --context 1024 "
+                            "--rows %.0f --kv-bits 4 --json",
+                            kept),
+                     0);
     quarter = member(text, "kv_bytes");
     assert_true(quarter == kv / 16);
     assert_int_equal(larder(text, "calc --like llama-7b --flops 100T --bw 1T --memory 80G"), 0);
@@ -85,9 +94,12 @@ static void eval_kv_writes_its_files(void **state)
 {
     char path[128];
     (void)state;
-    assert_int_equal(larder(text, "eval kv --model %s/nano.gguf --context 192 --samples 1 --threads 1 "
-                                  "--policies streaming-llm --budgets 32 --tasks single,perplexity --out %s/run",
-                            dir, dir), 0);
+    assert_int_equal(
+        larder(text,
+               "eval kv --model %s/nano.gguf --context 192 --samples 1 --threads 1 "
+               "--policies streaming-llm --budgets 32 --tasks single,perplexity --out %s/run",
+               dir, dir),
+        0);
     assert_non_null(strstr(text, "pass  a budget of 100 %"));
     static const char *const names[] = {"results.jsonl", "report.txt", "report.html"};
     for (size_t i = 0; i < 3; i++) {

@@ -29,7 +29,8 @@ static inline void kit_open(struct kit *k)
 {
     struct lr_err err = {0};
     snprintf(k->path, sizeof k->path, "/tmp/larder-eval-%d.gguf", (int)getpid());
-    struct lr_engine_random r = {.like = LR_STR("nano"), .type = LR_NN_F32, .seed = 7, .path = k->path};
+    struct lr_engine_random r = {
+        .like = LR_STR("nano"), .type = LR_NN_F32, .seed = 7, .path = k->path};
     assert_int_equal(lr_engine_random(&r, &err), 0);
     assert_int_equal(lr_nn_gguf_open(&k->file, k->path, NULL, &err), 0);
     assert_int_equal(lr_nn_tok_open(&k->tok, k->file, &err), 0);

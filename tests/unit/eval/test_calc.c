@@ -25,7 +25,8 @@ static void estimates_are_the_formulas(void **state)
     lr_eval_estimate(&s, &m, &l, &e);
     double kv = 8192.0 * 32 * 8 * 2 * 128 * 2;
     assert_true(e.kv_bytes == kv && e.users == floor((1e11 - s.weights) / kv));
-    assert_true(near(e.prefill_s, (2 * s.macs * 8192 + 2 * s.out_macs + 2 * 8192.0 * 8192 * 4096 * 32) / 1e14));
+    assert_true(near(e.prefill_s,
+                     (2 * s.macs * 8192 + 2 * s.out_macs + 2 * 8192.0 * 8192 * 4096 * 32) / 1e14));
     assert_true(near(e.decode_tps, 1e12 / (2 * (s.macs + s.out_macs) + kv)));
     assert_true(near(e.batch_tps, e.users / (fmax(2 * (s.macs + s.out_macs) / 1e12,
                                                   2 * e.users * (s.macs + s.out_macs) / 1e14) +

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * eval/test_kv.c - a whole evaluation on a random nano model: results are complete, continue where they
- * stopped, survive a torn line, and do not depend on how often one started; the reports are well-formed.
+ * eval/test_kv.c - a whole evaluation on a random nano model: results are complete, continue where
+ * they stopped, survive a torn line, and do not depend on how often one started; the reports are
+ * well-formed.
  */
 #include "eval_kit.h"
 
@@ -10,15 +11,16 @@ static char dir[64];
 
 static struct lr_eval_kv small(const struct kit *k)
 {
-    return (struct lr_eval_kv){.model = k->path,
-                               .policies = "random,streaming-llm,snapkv:window=8,pool=3,snapkv,oracle,f16,h2o+f16",
-                               .budgets = "25%,24",
-                               .tasks = "single,turns,perplexity,system",
-                               .context = 256,
-                               .samples = 2,
-                               .seed = 3,
-                               .threads = 1,
-                               .out = dir};
+    return (struct lr_eval_kv){
+        .model = k->path,
+        .policies = "random,streaming-llm,snapkv:window=8,pool=3,snapkv,oracle,f16,h2o+f16",
+        .budgets = "25%,24",
+        .tasks = "single,turns,perplexity,system",
+        .context = 256,
+        .samples = 2,
+        .seed = 3,
+        .threads = 1,
+        .out = dir};
 }
 
 static void path_of(char out[128], const char *name)
@@ -185,7 +187,8 @@ static void assert_well_formed(struct lr_str page)
         char name[16] = "";
         size_t at = i + 1, n = 0;
         bool close = page.p[at] == '/';
-        for (at += close; n < 15 && page.p[at] != '>' && page.p[at] != ' ' && page.p[at] != '/'; at++)
+        for (at += close; n < 15 && page.p[at] != '>' && page.p[at] != ' ' && page.p[at] != '/';
+             at++)
             name[n++] = page.p[at];
         const char *end = memchr(page.p + i, '>', page.n - i);
         assert_non_null(end);
@@ -217,8 +220,12 @@ static void reports_are_complete_and_well_formed(void **state)
     run(&o);
     struct lr_str page = slurp("report.html"), text = slurp("report.txt");
     assert_well_formed(page);
-    static const char *const parts[] = {"controls", "accuracy, agnostic", "snapkv:window=8,pool=3",
-                                        "perplexity", "seconds and bytes at 256", "h2o+f16",
+    static const char *const parts[] = {"controls",
+                                        "accuracy, agnostic",
+                                        "snapkv:window=8,pool=3",
+                                        "perplexity",
+                                        "seconds and bytes at 256",
+                                        "h2o+f16",
                                         "* single: the full cache has"};
     for (size_t i = 0; i < LR_COUNT(parts); i++)
         if (!memmem(text.p, text.n, parts[i], strlen(parts[i])))
@@ -261,7 +268,8 @@ static void values_are_what_they_say(void **state)
             full_bytes = bytes;
         }
         if (lr_str_is(budget, "24"))
-            assert_true(rows <= 24 + (lr_str_is(task, "system@256") || lr_str_is(task, "system@128")));
+            assert_true(rows <=
+                        24 + (lr_str_is(task, "system@256") || lr_str_is(task, "system@128")));
         if (lr_str_is(budget, "24") && lr_str_is(task, "single"))
             assert_true(bytes < full_bytes / 3);
         if (lr_str_is(policy, "full") && lr_str_is(task, "perplexity")) {
@@ -285,12 +293,20 @@ static void own_tasks_run_and_name_their_line(void **state)
     o.tasks = path;
     o.policies = "streaming-llm,oracle";
     o.out = NULL;
-    assert_int_equal(lr_io_write_file(path, LR_STR("{\"context\":\"one two three\",\"question\":\" four\","
-                                                   "\"answers\":[\"x\"]}\n\n{\"context\":\"b\"}\n"), 0644), 0);
+    assert_int_equal(
+        lr_io_write_file(path,
+                         LR_STR("{\"context\":\"one two three\",\"question\":\" four\","
+                                "\"answers\":[\"x\"]}\n\n{\"context\":\"b\"}\n"),
+                         0644),
+        0);
     assert_int_equal(lr_eval_kv(&o, NULL, &failed, &err), LR_EINVAL);
     assert_string_equal(err.where, "line 3");
-    assert_int_equal(lr_io_write_file(path, LR_STR("{\"context\":\"one two three\",\"question\":\" four\","
-                                                   "\"answers\":\"x\"}\n"), 0644), 0);
+    assert_int_equal(
+        lr_io_write_file(path,
+                         LR_STR("{\"context\":\"one two three\",\"question\":\" four\","
+                                "\"answers\":\"x\"}\n"),
+                         0644),
+        0);
     struct lr_buf report;
     lr_buf_init(&report, LR_MIB(1));
     err = (struct lr_err){0};
@@ -334,7 +350,8 @@ static void memory_that_runs_out_is_a_result(void **state)
     o.samples = 1;
     o.context = 160;
     o.out = NULL;
-    for (uint64_t n = 1;; n += n / 5 + 1) { /* some thousand places: those in front all, then ever fewer */
+    for (uint64_t n = 1;;
+         n += n / 5 + 1) { /* some thousand places: those in front all, then ever fewer */
         struct lr_err err = {0};
         unsigned failed;
         lr_fault_arm(n);

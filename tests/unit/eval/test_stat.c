@@ -29,7 +29,8 @@ static void bootstrap_finds_the_normal_interval(void **state)
     double sum = 0, square = 0;
     lr_rng_seed(&rng, 3);
     for (int i = 0; i < N; i++) {
-        x[i] = 7 + 2 * sqrt(-2 * log(1 - lr_rng_unit(&rng))) * cos(6.283185307179586 * lr_rng_unit(&rng));
+        x[i] = 7 + 2 * sqrt(-2 * log(1 - lr_rng_unit(&rng))) *
+                       cos(6.283185307179586 * lr_rng_unit(&rng));
         sum += x[i];
         square += x[i] * x[i];
     }

@@ -26,21 +26,21 @@ static size_t times(struct lr_str text, struct lr_str word)
 {
     size_t n = 0;
     for (size_t i = 0; i + word.n <= text.n; i++)
-        n += memcmp(text.p + i, word.p, word.n) == 0 && (i == 0 || !isalpha((unsigned char)text.p[i - 1])) &&
+        n += memcmp(text.p + i, word.p, word.n) == 0 &&
+             (i == 0 || !isalpha((unsigned char)text.p[i - 1])) &&
              (i + word.n == text.n || !isalpha((unsigned char)text.p[i + word.n]));
     return n;
 }
 
 static struct lr_eval_spec spec_of(const struct kit *k, enum lr_eval_task t, uint32_t n)
 {
-    return (struct lr_eval_spec){.task = t, .tokens = n, .seed = 5, .words = &k->words,
-                                 .text = lr_eval_english};
+    return (struct lr_eval_spec){
+        .task = t, .tokens = n, .seed = 5, .words = &k->words, .text = lr_eval_english};
 }
 
 static const enum lr_eval_task generated[] = {
-    LR_EVAL_SINGLE,   LR_EVAL_MULTI_KEY, LR_EVAL_MULTI_QUERY, LR_EVAL_VARIABLE,
-    LR_EVAL_COPY,     LR_EVAL_TURNS,     LR_EVAL_NEEDLE,      LR_EVAL_RECENT,
-    LR_EVAL_ABSENT,
+    LR_EVAL_SINGLE, LR_EVAL_MULTI_KEY, LR_EVAL_MULTI_QUERY, LR_EVAL_VARIABLE, LR_EVAL_COPY,
+    LR_EVAL_TURNS,  LR_EVAL_NEEDLE,    LR_EVAL_RECENT,      LR_EVAL_ABSENT,
 };
 
 static void lists_are_disjoint_and_full(void **state)
@@ -75,12 +75,12 @@ static void samples_have_the_length_asked_for(void **state)
                 struct lr_str text = decoded(k, s.id, s.n);
                 assert_true(text.n == s.text.n && memcmp(text.p, s.text.p, text.n) == 0);
                 for (uint32_t q = 0; q < s.n_turn; q++) {
-                    struct lr_str ask = decoded(k, s.id + s.turn[q].ask,
-                                                s.turn[q].answer - s.turn[q].ask);
+                    struct lr_str ask =
+                        decoded(k, s.id + s.turn[q].ask, s.turn[q].answer - s.turn[q].ask);
                     assert_non_null(memmem(ask.p, ask.n, "\n? ", 3));
                     assert_null(memmem(ask.p, ask.n, s.turn[q].text.p, s.turn[q].text.n));
-                    struct lr_str answer = decoded(k, s.id + s.turn[q].answer,
-                                                   s.turn[q].end - s.turn[q].answer);
+                    struct lr_str answer =
+                        decoded(k, s.id + s.turn[q].answer, s.turn[q].end - s.turn[q].answer);
                     assert_true(answer.p[0] == ' ');
                     assert_memory_equal(answer.p + 1, s.turn[q].text.p, s.turn[q].text.n);
                 }
@@ -91,8 +91,9 @@ static void samples_have_the_length_asked_for(void **state)
 static void answers_stand_once_and_behind_their_key(void **state)
 {
     struct kit *k = *state;
-    static const enum lr_eval_task pairs[] = {LR_EVAL_SINGLE, LR_EVAL_MULTI_KEY, LR_EVAL_MULTI_QUERY,
-                                              LR_EVAL_TURNS, LR_EVAL_NEEDLE, LR_EVAL_RECENT};
+    static const enum lr_eval_task pairs[] = {LR_EVAL_SINGLE,      LR_EVAL_MULTI_KEY,
+                                              LR_EVAL_MULTI_QUERY, LR_EVAL_TURNS,
+                                              LR_EVAL_NEEDLE,      LR_EVAL_RECENT};
     for (size_t t = 0; t < LR_COUNT(pairs); t++)
         for (uint64_t i = 0; i < 8; i++) {
             struct lr_eval_spec spec = spec_of(k, pairs[t], 512);
@@ -104,13 +105,15 @@ static void answers_stand_once_and_behind_their_key(void **state)
             memcpy(body, text.p, text.n);
             text.p = body;
             for (uint32_t q = 0; q < s.n_turn; q++) {
-                struct lr_str ask = decoded(k, s.id + s.turn[q].ask, s.turn[q].answer - s.turn[q].ask);
+                struct lr_str ask =
+                    decoded(k, s.id + s.turn[q].ask, s.turn[q].answer - s.turn[q].ask);
                 const char *key = memmem(ask.p, ask.n, "\n? ", 3);
                 char fact[64];
                 int len = snprintf(fact, sizeof fact, "%.*s %.*s.", (int)(ask.p + ask.n - key - 3),
                                    key + 3, LR_FMT(s.turn[q].text));
                 assert_non_null(memmem(text.p, text.n, fact, (size_t)len));
-                assert_int_equal(times(text, lr_str(key + 3, (size_t)(ask.p + ask.n - key - 3))), 1);
+                assert_int_equal(times(text, lr_str(key + 3, (size_t)(ask.p + ask.n - key - 3))),
+                                 1);
                 if (pairs[t] != LR_EVAL_MULTI_KEY && s.n_turn == 1)
                     assert_int_equal(times(text, s.turn[q].text), 1);
                 struct lr_str at = decoded(k, s.id + s.turn[q].from, s.turn[q].to - s.turn[q].from);
@@ -204,7 +207,8 @@ static void what_cannot_be_is_refused(void **state)
         assert_true(lr_eval_sample(&spec, &k->coder, 0, &k->arena, &s, &err) < 0);
         assert_string_equal(err.where, "T.jsonl:1");
     }
-    spec.line = LR_STR("{\"context\":\"a b\",\"question\":\" c?\",\"answers\":\"d\",\"max_tokens\":5}");
+    spec.line =
+        LR_STR("{\"context\":\"a b\",\"question\":\" c?\",\"answers\":\"d\",\"max_tokens\":5}");
     assert_int_equal(lr_eval_sample(&spec, &k->coder, 0, &k->arena, &s, NULL), 0);
     assert_true(s.n_answers == 1 && s.most == 5 && s.turn[0].answer == s.n && s.body < s.n);
 }
