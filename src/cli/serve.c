@@ -35,8 +35,8 @@ static bool announce_models(const struct lr_serve *s, const struct lr_config *c)
                (double)m.bytes_scratch / 1048576, (double)m.bytes_kv / 1048576, m.context);
     if (n && !*c->keys_file && lr_serve_model(s, 0, &m))
         printf("try it:\n  curl http%s://127.0.0.1:%u/v1/chat/completions -H 'content-type: "
-               "application/json' \\\n    -d '{\"model\":\"%s\",\"messages\":[{\"role\":\"user\","
-               "\"content\":\"Tell me a story.\"}]}'\n",
+               "application/json' \\\n    -d '{\"model\":\"%s\",\"temperature\":0,\"messages\":["
+               "{\"role\":\"user\",\"content\":\"Tell me a story.\"}]}'\n",
                *c->tls_cert_file ? "s" : "", lr_serve_port(s, 0), m.name);
     return n > 0;
 }
