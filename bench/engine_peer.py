@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# bench/engine_peer.py - bench_engine beside llama.cpp's llama-bench, on the same files in turns.
+# bench/engine_peer.py - larder bench engine beside llama.cpp's llama-bench, on the same files in turns.
 #
-#   engine_peer.py BENCH_ENGINE LLAMA_BENCH [--threads 2] [--rounds 5] [--prompt 512] [--predict 64] MODEL..
+#   engine_peer.py LARDER LLAMA_BENCH [--threads 2] [--rounds 5] [--prompt 512] [--predict 64] MODEL..
 #
 # One JSON line a model: medians and spreads (largest minus smallest) of both, and ratios of medians.
 # Both decode after a prompt of --prompt tokens (llama-bench -d). Without the peer: SKIPPED, success.
@@ -33,8 +33,8 @@ def run(*command):
 
 
 def ours(model):
-    r = run(a.ours, "--model", model, "--prompt", a.prompt, "--predict", a.predict,
-            "--threads", a.threads, "--runs", "1")[0]
+    r = run(a.ours, "bench", "engine", "--model", model, "--prompt", a.prompt, "--predict", a.predict,
+            "--threads", a.threads, "--runs", "1", "--json")[0]
     return r["prefill_tps"], r["decode_tps"]
 
 
