@@ -196,9 +196,13 @@ static int write_text(struct lr_policy_stack *s, struct lr_err *err)
     struct lr_buf b;
     lr_buf_init(&b, LR_POLICY_TEXT);
     const int order[] = {s->budget, s->evict, s->select};
-    for (size_t i = 0; i < LR_COUNT(order); i++)
-        if (order[i] >= 0 && (i < 1 || order[i] != order[0]) && (i < 2 || order[i] != order[1]))
+    for (size_t i = 0; i < LR_COUNT(order); i++) {
+        bool again = order[i] < 0; /* a part may have two roles */
+        for (size_t k = 0; k < i; k++)
+            again |= order[k] == order[i];
+        if (!again)
             write_part(&b, &s->part[order[i]]);
+    }
     if (s->codec) {
         if (b.len)
             lr_buf_addc(&b, '+');
