@@ -282,6 +282,26 @@ static void values_are_what_they_say(void **state)
     forget();
 }
 
+/* Questions as prompts, replies decoded, budgets held throughout: every policy goes through with it. */
+static void budgets_can_be_held_while_answering(void **state)
+{
+    struct kit *k = *state;
+    struct lr_eval_kv o = small(k);
+    struct lr_err err = {0};
+    struct lr_buf report;
+    unsigned failed;
+    o.policies = "random,streaming-llm,snapkv,tova,h2o,h2o+f16,oracle";
+    o.tasks = "turns";
+    o.samples = 1;
+    o.hold = true;
+    o.out = NULL;
+    lr_buf_init(&report, LR_MIB(1));
+    if (lr_eval_kv(&o, &report, &failed, &err))
+        fail_msg("%s (%s)", err.msg, err.where);
+    assert_non_null(memmem(report.p, report.len, "budgets held while answering", 28));
+    lr_buf_free(&report);
+}
+
 static void own_tasks_run_and_name_their_line(void **state)
 {
     struct kit *k = *state;
@@ -392,6 +412,7 @@ int main(void)
         cmocka_unit_test(foreign_or_broken_results_are_refused),
         cmocka_unit_test(reports_are_complete_and_well_formed),
         cmocka_unit_test(values_are_what_they_say),
+        cmocka_unit_test(budgets_can_be_held_while_answering),
         cmocka_unit_test(own_tasks_run_and_name_their_line),
         cmocka_unit_test(what_cannot_be_is_refused_before_any_work),
         cmocka_unit_test(memory_that_runs_out_is_a_result),
