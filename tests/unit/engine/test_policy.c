@@ -489,32 +489,68 @@ static int fault_run(struct rig *r, const struct lr_policy_stack *stack, float *
     return rc;
 }
 
+/* Watched, adopted, saved, loaded. */
+static int fault_adopt(struct rig *r, const struct lr_policy_stack *stack, float *logits)
+{
+    struct lr_engine_seq *s = NULL, *fork = NULL, *back = NULL;
+    const struct lr_engine_policy p = {.stack = stack, .budget = c_budget("20")};
+    const struct lr_engine_seq_opts o = {.policy = p};
+    uint32_t i = 0;
+    size_t n = 0;
+    char *buf = NULL;
+    int rc = lr_engine_seq_open(&s, r->e, &(struct lr_engine_seq_opts){0}, NULL);
+    rc = rc ? rc : lr_engine_seq_watch(s, &p, &i, NULL);
+    rc = rc ? rc : lr_engine_feed(s, r->tokens, 40, NULL, NULL, NULL);
+    rc = rc ? rc : lr_engine_seq_fork(&fork, s, 0, NULL);
+    rc = rc ? rc : lr_engine_seq_adopt(fork, s, i, &p.budget, NULL);
+    rc = rc ? rc : lr_engine_seq_save(fork, NULL, &n);
+    if (!rc)
+        rc = (buf = lr_alloc(n)) ? lr_engine_seq_save(fork, buf, &n) : LR_ENOMEM;
+    rc = rc ? rc : lr_engine_seq_open(&back, r->e, &o, NULL);
+    rc = rc ? rc : lr_engine_seq_load(back, buf, n);
+    rc = rc ? rc : lr_engine_feed_as(back, r->tokens, 1, LR_POLICY_TOKEN, logits, NULL, NULL);
+    lr_free(buf);
+    lr_engine_seq_close(back);
+    lr_engine_seq_close(fork);
+    lr_engine_seq_close(s);
+    return rc;
+}
+
+typedef int fault_fn(struct rig *r, const struct lr_policy_stack *stack, float *logits);
+
+static void fail_each(struct rig *r, const char *text, fault_fn *run)
+{
+    float want[C_VOCAB], got[C_VOCAB];
+    struct lr_engine_memory m;
+    struct lr_policy_stack stack = c_stack(text);
+    OK(run(r, &stack, want));
+    for (uint64_t n = 1;; n++) {
+        lr_fault_arm(n);
+        int rc = run(r, &stack, got);
+        bool hit = lr_fault_seen() >= n;
+        lr_fault_arm(0);
+        assert_true(rc == 0 || rc == LR_ENOMEM || rc == LR_EOVER || rc == LR_EIO);
+        lr_engine_memory(r->e, &m);
+        assert_int_equal(m.bytes_used, 0);
+        if (rc == 0)
+            assert_memory_equal(want, got, sizeof want);
+        if (!hit)
+            break;
+    }
+}
+
 static void test_failing_memory_is_an_error(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"pyramid:window=4+h2o", "snapkv:window=8+saw-int4", "keydiff"};
-    for (size_t i = 0; i < LR_COUNT(texts); i++) {
-        struct rig r;
-        float want[C_VOCAB], got[C_VOCAB];
-        struct lr_engine_memory m;
-        struct lr_policy_stack stack = c_stack(texts[i]);
-        rig_open(&r, 0, 1);
-        OK(fault_run(&r, &stack, want));
-        for (uint64_t n = 1;; n++) {
-            lr_fault_arm(n);
-            int rc = fault_run(&r, &stack, got);
-            bool hit = lr_fault_seen() >= n;
-            lr_fault_arm(0);
-            assert_true(rc == 0 || rc == LR_ENOMEM || rc == LR_EOVER || rc == LR_EIO);
-            lr_engine_memory(r.e, &m);
-            assert_int_equal(m.bytes_used, 0);
-            if (rc == 0)
-                assert_memory_equal(want, got, sizeof want);
-            if (!hit)
-                break;
-        }
-        rig_close(&r);
-    }
+    static const char *const texts[] = {"pyramid:window=4+h2o", "snapkv:window=8+topread:rows=9+saw-int4",
+                                        "keydiff"};
+    struct rig r;
+    rig_open(&r, 0, 1);
+    for (size_t i = 0; i < LR_COUNT(texts); i++)
+        fail_each(&r, texts[i], fault_run);
+    fail_each(&r, "h2o", fault_adopt);
+    fail_each(&r, "pyramid:window=4+adakv:window=8", fault_adopt);
+    rig_close(&r);
 }
 
 int main(void)
