@@ -16,11 +16,14 @@ static int eval_kv(struct lr_cli *cli)
 {
     struct lr_eval_kv k = {.tell = tell};
     uint64_t context = 0, samples = 0, threads = 0;
+    const char *plugin = NULL;
     k.seed = 1;
     const struct lr_flag flags[] = {
         {"--model", "F", LR_FLAG_TEXT, &k.model, 0, 0, "a GGUF file"},
         {"--policies", "LIST", LR_FLAG_TEXT, &k.policies, 0, 0,
          "stacks, as \"snapkv:window=16+q8,h2o\"; full is always there"},
+        {"--plugin", "F", LR_FLAG_TEXT, &plugin, 0, 0,
+         "policies of one's own, ./mine.so (docs/policies.md)"},
         {"--budgets", "LIST", LR_FLAG_TEXT, &k.budgets, 0, 0,
          "of rows \"25%\", \"128\", or bytes \"2M\" (50%,25%,12.5%,6.25%)"},
         {"--tasks", "LIST", LR_FLAG_TEXT, &k.tasks, 0, 0,
@@ -55,6 +58,8 @@ static int eval_kv(struct lr_cli *cli)
     k.samples = (uint32_t)samples;
     k.threads = (unsigned)threads;
     struct lr_err err = {0};
+    if (plugin && lr_engine_plugin_load(plugin, &err))
+        return lr_cli_fail("plug-in", &err);
     struct lr_buf report;
     unsigned failed = 0;
     lr_buf_init(&report, LR_MIB(16));
