@@ -67,7 +67,7 @@ enum lr_eval_task {
     LR_EVAL_NEEDLE, /* in real text */
     LR_EVAL_OWN,    /* a line of a file of the user's */
     LR_EVAL_RECENT, /* control: single, the pair in the last sentence */
-    LR_EVAL_ABSENT, /* control: single, asked for a key that is not there */
+    LR_EVAL_ABSENT, /* control: single, asked for a pair that is not there */
     LR_EVAL_TASKS
 };
 const char *lr_eval_task_name(enum lr_eval_task t); /* "multi-key" */

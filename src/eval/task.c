@@ -141,7 +141,8 @@ static int draw_pairs(struct maker *m, uint32_t pairs, uint32_t queries)
     for (uint32_t i = 0; i < queries; i++) {
         uint32_t k = asked[i];
         struct lr_str key = absent ? m->spec->words->key[order[pairs]] : pair[k][0];
-        LR_TRY(add_ask(m, key, &pair[k][1], 1, &m->fact[k]));
+        struct lr_str value = absent ? any_value(m) : pair[k][1]; /* of a pair that was never put */
+        LR_TRY(add_ask(m, key, &value, 1, absent ? NULL : &m->fact[k]));
     }
     return 0;
 }
@@ -328,12 +329,13 @@ static bool stops(struct lr_str t, size_t i)
     return (t.p[i] == '.' || t.p[i] == '!' || t.p[i] == '?') && i + 1 < t.n && t.p[i + 1] == ' ';
 }
 
-/* Behind the first full stop at or after `from`, in circles; 0 when there is none. */
+/* The beginning of a sentence: behind the first full stop at or after `from`, and the blank behind that, in
+ * circles; 0 when there is none. */
 static size_t sentence_start(struct lr_str t, size_t from)
 {
     for (size_t k = 0; k < t.n; k++)
         if (stops(t, (from + k) % t.n))
-            return (from + k) % t.n + 1;
+            return ((from + k) % t.n + 2) % t.n;
     return 0;
 }
 

@@ -73,6 +73,8 @@ static void samples_have_the_length_asked_for(void **state)
                 assert_int_equal(s.id[0], lr_nn_tok_roles(k->tok)->bos);
                 assert_int_equal(s.turn[s.n_turn - 1].end, s.n);
                 struct lr_str text = decoded(k, s.id, s.n);
+                if (s.text.p[0] != ' ') /* the tokeniser's own */
+                    text = lr_str(text.p + 1, text.n - 1);
                 assert_true(text.n == s.text.n && memcmp(text.p, s.text.p, text.n) == 0);
                 for (uint32_t q = 0; q < s.n_turn; q++) {
                     struct lr_str ask =
