@@ -44,6 +44,7 @@ enum eval_cell_kind {
     EVAL_WHOLE,    /* control: the stack with a budget of 100 % */
     EVAL_EMPTY,    /* control: no row of the context */
     EVAL_SHUFFLED, /* control: snapkv, its scores dealt out anew */
+    EVAL_DEALT,    /* control: random rows beside a window like snapkv's */
 };
 
 struct eval_cell {

@@ -103,41 +103,56 @@ static int add_budgets(struct eval_plan *p, struct eval_cell c, const char *budg
     return n ? 0 : lr_err_set(err, LR_EINVAL, "--budgets", "an empty list");
 }
 
+/* What is not told in the tables: snapkv with shuffled scores, and random rows beside the same
+ * window. */
+static int add_shuffled(struct eval_plan *p, uint32_t snapkv, const char *budgets,
+                        struct lr_err *err)
+{
+    struct eval_cell c = {
+        .kind = EVAL_SHUFFLED, .stack = snapkv, .policy = "shuffled", .control = true};
+    LR_TRY(add_budgets(p, c, budgets, err));
+    if (p->n_stack == LR_EVAL_STACKS_MAX)
+        return lr_err_set(err, LR_EOVER, "--policies", "more than %u", LR_EVAL_STACKS_MAX);
+    struct lr_policy_stack *s = &p->stack[p->n_stack];
+    LR_TRY(lr_policy_stack_parse(LR_STR("random:recent=32"), s, err)); /* snapkv's window */
+    c.kind = EVAL_DEALT;
+    c.stack = p->n_stack++;
+    c.policy = "dealt";
+    return add_budgets(p, c, budgets, err);
+}
+
+static int add_stack_cells(struct eval_plan *p, uint32_t i, const char *budgets, struct lr_err *err)
+{
+    const struct lr_policy_stack *s = &p->stack[i];
+    struct eval_cell c = {
+        .kind = EVAL_STACK, .stack = i, .policy = s->text, .alone = s->codec != NULL};
+    if (is_full(s))
+        return 0;
+    if (!lr_policy_stack_evicts(s))
+        return add_cell(p, &c, err);
+    if ((s->flags & LR_POLICY_EVALUATION) && c.alone)
+        return lr_err_set(err, LR_EUNSUPPORTED, s->text,
+                          "what is told the future keeps plain rows");
+    LR_TRY(add_budgets(p, c, budgets, err));
+    if (c.alone)
+        return 0;
+    c.kind = EVAL_WHOLE;
+    c.budget = (struct lr_policy_budget){.kind = LR_POLICY_BUDGET_FRACTION, .fraction = 1};
+    c.control = true;
+    snprintf(c.label, sizeof c.label, "100%%");
+    return add_cell(p, &c, err);
+}
+
 static int add_cells(struct eval_plan *p, struct lr_err *err)
 {
     const char *budgets = p->opts->budgets ? p->opts->budgets : usual_budgets;
-    const struct lr_policy_budget whole = {.kind = LR_POLICY_BUDGET_FRACTION, .fraction = 1};
+    uint32_t n = p->n_stack;
     LR_TRY(add_cell(p, &(struct eval_cell){.kind = EVAL_FULL, .policy = "full"}, err));
-    for (uint32_t i = 0; i < p->n_stack; i++) {
-        struct lr_policy_stack *s = &p->stack[i];
-        struct eval_cell c = {
-            .kind = EVAL_STACK, .stack = i, .policy = s->text, .alone = s->codec != NULL};
-        if (is_full(s))
-            continue;
-        if (!lr_policy_stack_evicts(s)) {
-            LR_TRY(add_cell(p, &c, err));
-            continue;
-        }
-        if ((s->flags & LR_POLICY_EVALUATION) && c.alone)
-            return lr_err_set(err, LR_EUNSUPPORTED, s->text,
-                              "what is told the future keeps plain rows");
-        LR_TRY(add_budgets(p, c, budgets, err));
-        if (c.alone)
-            continue;
-        struct eval_cell w = {.kind = EVAL_WHOLE,
-                              .stack = i,
-                              .policy = s->text,
-                              .budget = whole,
-                              .label = "100%",
-                              .control = true};
-        LR_TRY(add_cell(p, &w, err));
-        if (s->evict >= 0 && strcmp(s->part[s->evict].policy->name, "snapkv") == 0) {
-            struct eval_cell d = {
-                .kind = EVAL_SHUFFLED, .stack = i, .policy = "shuffled", .control = true};
-            if (strcmp(s->text, "snapkv") == 0)
-                LR_TRY(add_budgets(p, d, budgets, err));
-        }
-    }
+    for (uint32_t i = 0; i < n; i++)
+        LR_TRY(add_stack_cells(p, i, budgets, err));
+    for (uint32_t i = 0; i < n; i++)
+        if (strcmp(p->stack[i].text, "snapkv") == 0)
+            LR_TRY(add_shuffled(p, i, budgets, err));
     return add_cell(p, &(struct eval_cell){.kind = EVAL_EMPTY, .policy = "empty", .control = true},
                     err);
 }

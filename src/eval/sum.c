@@ -393,14 +393,14 @@ static int oracle_is_best(const struct eval_grid *g, struct eval_control *c)
 static int shuffled_is_random(const struct eval_grid *g, struct eval_control *c)
 {
     struct worst w = {0};
-    c->law = "snapkv with shuffled scores is no better than random";
+    c->law = "snapkv with shuffled scores is no better than random rows";
     for (uint32_t j = 0; j < g->plan->n_job; j++)
         for (uint32_t k = 0; k < g->plan->n_cell; k++) {
-            uint32_t other = twin(g, "random", &g->plan->cell[k]);
+            uint32_t other = twin(g, "dealt", &g->plan->cell[k]);
             if (g->plan->cell[k].kind == EVAL_SHUFFLED && other != UINT32_MAX)
                 LR_TRY(weigh_pair(g, j, LR_EVAL_AGNOSTIC, k, other, &w));
         }
-    judge(c, &w, "snapkv, single or multi-key", "random");
+    judge(c, &w, "snapkv, single or multi-key", "random rows");
     return 0;
 }
 

@@ -262,7 +262,7 @@ static int by_place(const void *a, const void *b)
 
 static void write_body(struct maker *m)
 {
-    struct fact *place[FACTS_MAX];
+    struct fact *place[FACTS_MAX] = {0};
     for (size_t i = 0; i < m->n_fact; i++) {
         uint64_t gap = lr_rng_below(&m->rng, m->n_filler + 1);
         m->fact[i].gap = m->spec->task == LR_EVAL_RECENT ? m->n_filler : gap;
@@ -329,8 +329,8 @@ static bool stops(struct lr_str t, size_t i)
     return (t.p[i] == '.' || t.p[i] == '!' || t.p[i] == '?') && i + 1 < t.n && t.p[i + 1] == ' ';
 }
 
-/* The beginning of a sentence: behind the first full stop at or after `from`, and the blank behind that, in
- * circles; 0 when there is none. */
+/* The beginning of a sentence: behind the first full stop at or after `from`, and the blank behind
+ * that, in circles; 0 when there is none. */
 static size_t sentence_start(struct lr_str t, size_t from)
 {
     for (size_t k = 0; k < t.n; k++)
@@ -437,7 +437,8 @@ int lr_eval_stretch(const struct lr_eval_spec *spec, const struct lr_eval_coder 
 {
     struct maker m = {.spec = spec, .coder = c, .a = a, .err = err};
     struct lr_str text;
-    uint32_t *to = lr_arena_array(a, uint32_t, spec->tokens), bos = lr_nn_tok_roles(c->tok)->bos;
+    uint32_t *to = lr_arena_array(a, uint32_t, (size_t)spec->tokens),
+             bos = lr_nn_tok_roles(c->tok)->bos;
     if (spec->text.n < 64 || !to)
         return lr_err_set(err, to ? LR_EINVAL : LR_ENOMEM, "text",
                           "less than 64 bytes, or no memory");
@@ -479,7 +480,7 @@ int lr_eval_flatten(struct lr_str text, struct lr_buf *out)
 
 static int own_answers(struct maker *m, const struct lr_json *v, struct lr_eval_sample *out)
 {
-    struct lr_str *list = lr_arena_array(m->a, struct lr_str, v && v->n ? v->n : 1);
+    struct lr_str *list = lr_arena_array(m->a, struct lr_str, (size_t)(v && v->n ? v->n : 1));
     if (!list)
         return over_memory(m);
     uint32_t n = 0;
