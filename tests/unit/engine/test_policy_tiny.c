@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Policies on a trained model (stories260K, heads of 8 elements): the full budget changes no bit, and what
- * a policy keeps matters. Needs the files: LARDER_TEST_DATA names their directory; without it this is
+ * a policy keeps matters. Needs the files: LR_TEST_DATA names their directory; without it this is
  * skipped, loudly.
  */
 #include "conform.h"
@@ -157,10 +157,10 @@ int main(void)
         cmocka_unit_test(test_random_is_worst),
         cmocka_unit_test(test_codecs_that_do_not_fit_the_heads_are_refused),
     };
-    const char *dir = getenv("LARDER_TEST_DATA");
+    const char *dir = getenv("LR_TEST_DATA");
     snprintf(path, sizeof path, "%s/stories260K-f32.gguf", dir ? dir : "");
     if (!dir || access(path, R_OK) != 0) {
-        fprintf(stderr, "LARDER_TEST_DATA does not name a directory with stories260K-f32.gguf: skipped\n");
+        fprintf(stderr, "LR_TEST_DATA does not name a directory with stories260K-f32.gguf: skipped\n");
         return 77;
     }
     return cmocka_run_group_tests(tests, kit_setup, kit_teardown);

@@ -280,7 +280,7 @@ static void stops_are_tokens_where_there_are_tokens(void **state)
 
 static void phi3_swallows_white_space_as_its_tokeniser_does(void **state)
 {
-    const char *dir = getenv("LARDER_TEST_DATA");
+    const char *dir = getenv("LR_TEST_DATA");
     char path[512];
     struct lr_nn_gguf *g;
     struct lr_nn_tok *tok;
@@ -291,7 +291,7 @@ static void phi3_swallows_white_space_as_its_tokeniser_does(void **state)
     struct lr_buf b;
     snprintf(path, sizeof path, "%s/ggml-vocab-phi-3.gguf", dir ? dir : "");
     if (!dir || lr_nn_gguf_open(&g, path, NULL, NULL)) {
-        print_message("SKIPPED: LARDER_TEST_DATA has no ggml-vocab-phi-3.gguf\n");
+        print_message("SKIPPED: LR_TEST_DATA has no ggml-vocab-phi-3.gguf\n");
         skip();
     }
     (void)state; /* cmocka's */

@@ -2,7 +2,7 @@
  * unit/nn/test_vocab.c - the tokenisers of real models against llama.cpp's ids
  * (tools/golden_nn.py).
  *
- * The vocabularies are too large to commit: LARDER_TEST_DATA names a directory that holds them.
+ * The vocabularies are too large to commit: LR_TEST_DATA names a directory that holds them.
  * Without it the test says so and is skipped (exit status 77).
  */
 #include "kit.h"
@@ -83,9 +83,9 @@ int main(void)
         cmocka_unit_test(ids_are_those_of_llama_cpp),
         cmocka_unit_test(a_character_outside_a_vocabulary_without_bytes_is_named),
     };
-    data = getenv("LARDER_TEST_DATA");
+    data = getenv("LR_TEST_DATA");
     if (!data) {
-        fprintf(stderr, "SKIPPED: LARDER_TEST_DATA names no directory of vocabularies\n");
+        fprintf(stderr, "SKIPPED: LR_TEST_DATA names no directory of vocabularies\n");
         return 77;
     }
     return cmocka_run_group_tests(tests, NULL, NULL);
