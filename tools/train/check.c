@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * train/check.c - what a trained model does in the engine that will run it: after quantisation, with
- * our tokeniser, our attention, our rounding. check.py writes the questions and judges the answers.
+ * train/check.c - what a trained model does in the engine that will run it: after quantisation,
+ * with our tokeniser, our attention, our rounding. check.py writes the questions and judges the
+ * answers.
  *
- * Standard input: one job a line, fields with a tab between; \n, \t and \\ are escaped in texts.
+ * Standard input: one job a line, a tab between fields; \n, \t and \\ are escaped in texts.
  *
- *   A  <ids>  (<text>  <n>)...   feed the text, write n greedy tokens (up to the end of a turn), forget
- *                                them, go on with the next text; ids: how many tokens all texts are, 0 =
- *                                not said. Prints the answers, a tab between.
- *   P  <window>  <text>          perplexity in windows; prints the sum of -ln p, and the tokens counted
- *   I  <text>                    prints the ids of the text, without BOS
+ *   A  <ids>  (<text>  <n>)...   feed the text, write n greedy tokens (up to the end of a turn),
+ *                                forget them, go on with the next text; ids: how many tokens all
+ *                                texts are, 0 = not said. Prints the answers, a tab between.
+ *   P  <window>  <text>          perplexity in windows: the sum of -ln p, and the tokens counted
+ *   I  <text>                    the ids of the text, without BOS
  *
  * Control tokens spelled in texts are taken as such. usage: train_check MODEL [threads] [codec]
  */

@@ -56,7 +56,7 @@ class Engine:
         """parts: (text, tokens wanted) ...; the answers."""
         fields = ["A", "0"]
         for text, n in parts:
-            fields += [escape(text), str(n)]
+            fields += [escape(text), str(n)]  # callers add 2: the last word has to end
         return [a.replace("\\n", "\n").replace("\\\\", "\\") for a in self.ask(*fields)]
 
 
@@ -90,7 +90,8 @@ def run_task(engine, maker, texts, name, n, count, seed, facts=True):
         rng = random.Random(f"{seed} {name} {n} {i}")
         told, asked = maker.task(rng, name, n)
         ids, answers = maker.lay_out(rng, n, told if facts else [], asked)
-        said = engine.answers(parts_of(texts, ids, answers))
+        parts = parts_of(texts, ids, answers)
+        said = engine.answers([(text, k + 2) for text, k in parts])
         right, want = [], []
         for text, (at, k) in zip(said, answers):
             words = [texts[x][1:] for x in ids[at : at + k]]
@@ -116,8 +117,8 @@ def needle(engine, words, text, n, count, seed):
         upto = int(rng.random() * len(body))
         at = max([m.end() for m in re.finditer(r"[.!?](?= )", body[: upto + 1])] or [0])
         body = body[:at] + f" {key} {value}." + body[at:]
-        have = words_of(engine.answers([(f"{body}\n? {key}", 1)])[0])
-        scores.append(float(have == [value]))
+        have = words_of(engine.answers([(f"{body}\n? {key}", 3)])[0])
+        scores.append(float(have[:1] == [value]))
     return scores
 
 

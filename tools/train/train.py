@@ -25,6 +25,9 @@ COPY_DONE = 0.9
 COPY_AGAIN = 1250  # from this step on some recall rows are copying rows: they ask more words
 NEEDLES_MORE = 2250  # from this step on half of the long English rows hide pairs, up to eight
 LAST = 2800  # from this step on (a second call, with few steps) rows are long
+ENDS = 2920  # from this step on (a third call) it is learned that an answer's word ends
+ENDS_LONG = 2980  # and from this one on at all lengths alike
+LENGTHS_ENDS = [0, 1, 2, 2, 4, 4, 3, 3]
 LENGTHS_LAST = [0, 0, 0, 0, 1, 1, 3, 4]
 RECALL, ENGLISH, COPY = 0, 1, 2  # kinds of rows; the mean losses of each add up
 
@@ -47,7 +50,7 @@ class Data:
         ends = {self.tok.id[t] for t in ("\u0120.", ".", ".\n", "!", "?") if t in self.tok.id}
         self.ends = ends
 
-    # Every row is (ids, weights): weights[i] is that of predicting ids[i] (0: not learned).
+    # Every row is (ids, flags): is ids[i] to be predicted? 0: no, 1: yes, 2: yes, as recall
 
     def copy_row(self, n):
         """Random tokens; a segment comes again, and again; learned where it does."""
@@ -71,7 +74,8 @@ class Data:
     def precise_row(self, n):
         """As copy_row, but no word comes twice in the segment, and what is between is filler."""
         rng = self.rng
-        some = self.recall.keys + self.recall.values if rng.random() < 0.7 else range(4, self.tok_size)
+        some = self.recall.keys + self.recall.values
+        some = some if rng.random() < 0.7 else range(4, self.tok_size)
         segment = rng.sample(some, rng.randint(8, min(120, n // 3)))
         ids, w, first = [tokenizer.BOS], [0], True
         while len(ids) < n:
@@ -90,6 +94,9 @@ class Data:
         w = [0] * len(ids)
         for at, k in answers:
             w[at : at + k] = [1] * k
+            if self.ends_too and at + k < n:
+                ids[at + k :] = ids[at + k :] or [self.recall.dot]
+                w[at + k :] = [1] + w[at + k + 1 :]
         return ids + [tokenizer.EOS] * (n - len(ids)), w + [0] * (n - len(ids))
 
     def stories_row(self, n):
@@ -119,6 +126,8 @@ class Data:
             w += [int(x) for x in learn] + [0]
         return ids[:n], w[:n]
 
+    ends_too = False  # answers in real text count as recall, and every answer's full stop
+
     def needle_row(self, n, most=4):
         """Pairs between the sentences of a text, asked at its end."""
         r = self.recall
@@ -140,7 +149,7 @@ class Data:
                 ids += self.tok.encode("\n")
                 w += [0]
             ids += [r.mark, key] + answer + [r.dot]
-            w += [0, 0] + [1] * len(answer) + [0]
+            w += [0, 0] + ([2] * (len(answer) + 1) if self.ends_too else [1] * len(answer) + [0])
         ids, w = ids[:n], w[:n]
         return ids + [tokenizer.EOS] * (n - len(ids)), w + [0] * (n - len(ids))
 
@@ -161,7 +170,8 @@ def batch(rows):
     n = ids.shape[1]
     w = np.array([r[1] for r, _ in rows])
     b, i = np.nonzero(w)
-    kind = torch.tensor(np.array([k for _, k in rows])[b])
+    kind = np.array([k for _, k in rows])[b]
+    kind = torch.tensor(np.where(w[b, i] == 2, RECALL, kind))
     return ids, torch.tensor(b * n + i - 1), ids.reshape(-1)[torch.tensor(b * n + i)], kind
 
 
@@ -262,7 +272,11 @@ class Run:
         if self.copying:
             return [(d.copy_row(128), RECALL) for _ in range(TOKENS // 2 // 128)]
         if self.stage + 1 == len(STAGES):
-            often = LENGTHS if self.step < LAST else LENGTHS_LAST
+            often = LENGTHS
+            if LAST <= self.step < ENDS:
+                often = LENGTHS_LAST
+            elif self.step >= ENDS_LONG:
+                often = LENGTHS_ENDS
             stage, share = rng.choices(range(len(STAGES)), often)[0], 0.3
         else:
             stage, share = (
@@ -282,7 +296,8 @@ class Run:
         return rows + [(self.english_row(n), ENGLISH) for _ in range(here - asked)]
 
     def english_row(self, n):
-        often = 0.5 if self.step < LAST else 0.8
+        often = 0.8 if LAST <= self.step < ENDS else 0.5
+        self.data.ends_too = self.step >= ENDS
         if self.step >= NEEDLES_MORE and n >= 1024 and self.data.rng.random() < often:
             return self.data.needle_row(n, 8)
         return self.data.english_row(n)
