@@ -185,8 +185,9 @@ struct lr_engine_seq_bytes {
 void lr_engine_seq_bytes(const struct lr_engine_seq *s, struct lr_engine_seq_bytes *out);
 
 /* All rows and the policy's state as bytes, docs/formats/rows.md: loading them into a sequence of the
- * same model shape, codec and stack continues bit for bit. save: *n is the buffer's size in, the bytes out; with buf NULL only
- * says how many. load: into an empty sequence; LR_ECORRUPT (checksum), LR_EVERSION (other layout). */
+ * same model shape, codec and stack continues bit for bit. save: *n is the buffer's size in, the bytes
+ * out; with buf NULL only says how many. load: into an empty sequence; LR_ECORRUPT (checksum),
+ * LR_EVERSION (other layout). */
 int lr_engine_seq_save(const struct lr_engine_seq *s, void *buf, size_t *n);
 int lr_engine_seq_load(struct lr_engine_seq *s, const void *buf, size_t n);
 

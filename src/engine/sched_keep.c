@@ -55,7 +55,7 @@ static struct beginning find(struct lr_engine_sched *s, const struct choice *c)
     for (uint32_t i = 0; i < s->n_kept; i++)
         if (s->kept[i].tenant == c->job->ask.tenant)
             offer(&best, s->kept[i].seq, &s->kept[i],
-                  alike(s->kept[i].ids, s->kept[i].n, NULL, 0, c));
+                  alike(s->kept[i].ids, s->kept[i].n, s->kept[i].ids, 0, c));
     for (struct choice *o = s->oldest; o; o = o->younger)
         if (o->job->ask.tenant == c->job->ask.tenant && o->job->ask.kind != LR_KIND_EMBEDDING)
             offer(&best, o->seq, NULL, alike(o->prompt, o->n_prompt, o->reply, o->n_reply, c));
@@ -141,7 +141,7 @@ static bool known(struct lr_engine_sched *s, const struct choice *c, uint32_t n)
         struct kept *k = &s->kept[i];
         if (k->tenant != c->job->ask.tenant)
             continue;
-        uint32_t same = alike(k->ids, k->n, NULL, 0, c);
+        uint32_t same = alike(k->ids, k->n, k->ids, 0, c);
         if (same >= n) {
             k->used = ++s->clock;
             return true;

@@ -4,8 +4,8 @@
  *
  * With aliases, `models` lists or models of this machine the list is ours, in the shape of whoever
  * asks (Anthropic's clients send anthropic-version). Without any an upstream knows best, and the
- * request passes through. An upstream that takes every name adds none to the list: what is listed works, what is
- * not may work.
+ * request passes through. An upstream that takes every name adds none to the list: what is listed
+ * works, what is not may work.
  */
 #include "serve/serve_int.h"
 
