@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * cli/calc.c - larder calc: users, seconds and tokens a second of a model on a machine
- * (docs/eval.md).
+ * cli/calc.c - larder calc: users, seconds, tokens a second of a model on a machine (docs/eval.md).
  *
  *   larder calc --model F                       this machine, measured
- *   larder calc --like llama-7b --flops 312T --bw 2T --memory 80G --link 20G      another, by its
- * sheet larder calc --check                         predicted against measured, two shapes, within
- * 20 %
+ *   larder calc --like llama-7b --flops 312T --bw 2T --memory 80G       another, by its sheet
+ *   larder calc --check                         predicted against measured, two shapes, within 20 %
  */
 #include "cli/flags.h"
 #include "eval/eval.h"
@@ -240,7 +238,7 @@ static int check_one(const struct conf *c, const char *path, const char *name, u
                                         .predict = 32,
                                         .runs = 1,
                                         .threads = (unsigned)c->threads};
-        LR_TRY(lr_eval_machine_measure(&m, &s, (unsigned)c->threads, c->dir, err));
+        LR_TRY(lr_eval_machine_measure(&m, &s, (unsigned)c->threads, NULL, err));
         LR_TRY(lr_eval_bench(&b, &speed, err));
         lr_eval_estimate(&s, &m, &l, &e);
         predicted[i] = e.decode_tps;

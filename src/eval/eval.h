@@ -5,10 +5,9 @@
  *   bench    speed of a model on this machine                          (bench.c)
  *   calc     from a shape and a machine to users, seconds, tokens/s    (calc.c, machine.c)
  *   stat     means, quantiles, bootstrap intervals                     (stat.c)
- *   task     samples of the recall tasks of docs/recall.md             (words.c, task.c, needle.c,
- * own.c) kv       prefill once, fork per policy and budget; controls        (kv.c and what it
- * names) report   results to a table and a page                             (table.c, page.c,
- * plot.c)
+ *   task     samples of the recall tasks of docs/recall.md             (words.c, task.c)
+ *   kv       prefill once, fork per policy and budget; controls        (kv.c and what it names)
+ *   report   results to a table and a page                             (table.c, page.c, plot.c)
  *
  * Unlike the modules below it, this one reads the clock: it measures. Nothing here is called while
  * requests are served.

@@ -4,8 +4,8 @@
  *   plan.c   lists from text: jobs (task and length) x modes x cells (policy and budget)
  *   grid.c   a slot for every (job, mode, cell, sample); results.jsonl in and out
  *   kv.c     the loop over samples: prefill once, a fork per cell          ask.c  one fork answers
- *   ppl.c    perplexity            system.c  seconds and bytes             control.c  what must
- * fail sum.c    slots to means and intervals      table.c  as text      page.c, plot.c  as a page
+ *   ppl.c    perplexity            system.c  seconds and bytes             shuffle.c  a control
+ *   sum.c    slots to means and intervals, controls    table.c  as text    page.c, plot.c  as a page
  */
 #ifndef LR_EVAL_EVAL_INT_H
 #define LR_EVAL_EVAL_INT_H

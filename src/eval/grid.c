@@ -3,8 +3,7 @@
  * again when an evaluation is continued.
  *
  *   line 1   {"larder":"eval kv","format":1, ...}    what must agree for results to be comparable
- *   others   {"task":..,"tokens":..,"sample":..,"seed":..,"mode":..,"policy":..,"budget":..,
- * values}
+ *   others   {"task":..,"tokens":..,"sample":..,"seed":..,"mode":..,"policy":..,"budget":.., ...}
  *
  * A line is one write: what a killed run leaves is whole lines and at most one torn one at the end,
  * which is cut off. Lines that the present plan does not ask for (another policy, another seed)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * eval/kv.c - larder eval kv: what a KV policy saves and what it costs, on a model of one's own.
  *
- *   plan > open model > results.jsonl so far > for each job, mode, sample: prefill once, a fork per
- * cell > controls > table and page
+ *   plan > open model > results.jsonl so far
+ *        > for each job, mode, sample: prefill once, a fork per cell > controls > table and page
  *
  * Everything that decides is in the plan and the seed: two runs with the same file, lists and seed
  * give the same lines, but for those of system, which are times. Order matters for who stops early:

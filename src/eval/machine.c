@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  * eval/machine.c - the rates of a machine: given, or measured in some two seconds.
  *
- *   weights   the matrices of the model's layers, of its types and widths, through the product with
- * one token, as decoding walks them: threads take rows in chunks and meet after each stage flops a
- * tile of 256 tokens through rows that stay in the cache KV        pages of 32 rows of f16 through
- * keys * queries, exp, weights * values link      memcpy: here KV that gives way goes to other
- * memory disk      a file written, its pages dropped, read back
+ *   weights   the matrices of the model's layers, of its types and widths, through the product
+ *             with one token, as decoding walks them: threads take chunks and meet after each stage
+ *   flops     a tile of 256 tokens through rows that stay in the cache
+ *   KV        pages of 32 rows of f16 through keys * queries, exp, weights * values
+ *   link      memcpy: here KV that gives way goes to other memory
+ *   disk      a file written, its pages dropped, read back
+ *
+ * Buffers ask for large pages: the pages of a model's file lie side by side in memory, those of a
+ * heap do not, and translating addresses took a fifth of the speed.
  *
  * Tried for weights and dropped: one long stream of rows, cut in as many parts as there are
  * threads. It is faster than any layer is, by half with layers of 4 MB: the chunks, the meetings
@@ -21,12 +25,15 @@
 #include <stdatomic.h>
 #include <math.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
-#define PASSES     5u  /* at least */
-#define PASSES_MAX 64u /* short ones are repeated for a third of a second: neighbours come and go  \
-                        */
+#define PASSES 5u /* at least */
+#define PASSES_MAX                                                                                 \
+    64u /* short ones are repeated for a third of a second: neighbours come and go                 \
+         */
+#define PASS_S       0.03        /* seconds of a pass */
 #define STREAM_BYTES LR_MIB(192) /* beyond the last-level cache of most machines */
 #define TILE         256u
 #define PAGE         32u
@@ -42,7 +49,10 @@ struct gang {
     size_t row_bytes, share; /* share: bytes of a thread's rows */
     const float *x;          /* (TILE, cols) */
     size_t tokens;
-    double seconds; /* of a pass */
+    void *held[4]; /* allocations */
+    size_t n_held;
+    unsigned repeats; /* of fn in a pass */
+    double seconds;   /* of one fn */
     /* Of layers. */
     struct {
         size_t rows, cols; /* 0 rows: nothing but the meeting */
@@ -142,14 +152,14 @@ static void *work(void *arg)
     struct worker *w = arg;
     char *raw = lr_alloc(LR_KERN_SCRATCH + LR_KERN_ALIGN);
     w->rc = raw ? 0 : LR_ENOMEM;
-    if (raw)
+    for (unsigned k = 0; raw && k < w->g->repeats; k++)
         w->g->fn(w->g, w->i,
                  raw + (LR_KERN_ALIGN - (uintptr_t)raw % LR_KERN_ALIGN) % LR_KERN_ALIGN);
     lr_free(raw);
     return NULL;
 }
 
-/* Starting a thread is some 50 us of a pass of tens of milliseconds. */
+/* Starting a thread is some 50 us: a pass is repeated until it takes tens of milliseconds. */
 static int one_pass(struct gang *g, struct worker *w, double *seconds)
 {
     uint64_t start = lr_clock_mono_ns();
@@ -177,40 +187,58 @@ static int run_gang(struct gang *g)
     unsigned n = 0;
     struct worker *w = lr_calloc(g->n, sizeof *w);
     LR_FAIL_IF(!w, LR_ENOMEM);
+    g->repeats = 1;
     int rc = one_pass(g, w, &first);
+    if (!rc && first < PASS_S)
+        g->repeats = first * 64 < PASS_S ? 64 : (unsigned)(PASS_S / first) + 1;
     while (!rc && n < PASSES_MAX && (n < PASSES || sum < 0.3)) {
         rc = one_pass(g, w, &took[n]);
         sum += rc ? 0 : took[n++];
     }
     lr_free(w);
     LR_TRY(rc);
-    g->seconds = lr_eval_median(took, n);
+    g->seconds = lr_eval_median(took, n) / g->repeats;
     return 0;
 }
 
 /* ---- what is measured ---- */
 
-/* Numbers that are no denormals; speed does not depend on them. */
-static float *numbers(size_t n)
+/* Memory as the engine has it: a product of one token runs a third slower on x beside cache lines.
+ * Freed with the gang (give_back). */
+static void *aligned(struct gang *g, size_t bytes)
 {
-    float *x = lr_calloc(n, sizeof *x);
+    assert(g->n_held < LR_COUNT(g->held));
+    char *p = lr_alloc(bytes + LR_KERN_ALIGN);
+    g->held[g->n_held++] = p;
+    uintptr_t page = 4096, from = ((uintptr_t)p + page - 1) / page * page;
+    if (p && bytes > LR_MIB(4)) /* a file's pages lie side by side; so should these. A hint */
+        (void)madvise((void *)from, (bytes - page) / page * page, MADV_HUGEPAGE);
+    return p ? p + (LR_KERN_ALIGN - (uintptr_t)p % LR_KERN_ALIGN) % LR_KERN_ALIGN : NULL;
+}
+
+static void give_back(struct gang *g)
+{
+    while (g->n_held)
+        lr_free(g->held[--g->n_held]);
+}
+
+/* Numbers that are no denormals; speed does not depend on them. */
+static float *numbers(struct gang *g, size_t n)
+{
+    float *x = aligned(g, n * sizeof *x);
     for (size_t i = 0; x && i < n; i++)
         x[i] = (float)((i * 7919) % 1024) / 512 - 1;
     return x;
 }
 
 /* One encoded row of cols elements, `rows` times. */
-static int repeat(enum lr_kern_type type, uint8_t *to, size_t rows, size_t cols)
+static void repeat(const struct gang *g, uint8_t *to, size_t rows, size_t cols)
 {
-    size_t bytes = lr_kern_row_bytes(type, cols);
-    float *row = numbers(cols);
-    LR_FAIL_IF(!row, LR_ENOMEM);
+    size_t bytes = lr_kern_row_bytes(g->type, cols);
     if (rows)
-        lr_kern_encode(type, to, row, cols);
+        lr_kern_encode(g->type, to, g->x, cols);
     for (size_t r = 1; r < rows; r++)
         memcpy(to + r * bytes, to, bytes);
-    lr_free(row);
-    return 0;
 }
 
 /* g->rows rows a thread. */
@@ -218,18 +246,18 @@ static int fill(struct gang *g)
 {
     g->row_bytes = lr_kern_row_bytes(g->type, g->cols);
     g->share = g->rows * g->row_bytes;
-    g->bytes = lr_alloc(g->share * g->n);
-    g->x = numbers(g->cols * TILE);
+    g->bytes = aligned(g, g->share * g->n);
+    g->x = numbers(g, g->cols * TILE);
     LR_FAIL_IF(!g->bytes || !g->x, LR_ENOMEM);
-    return repeat(g->type, g->bytes, g->rows * g->n, g->cols);
+    repeat(g, g->bytes, g->rows * g->n, g->cols);
+    return 0;
 }
 
 static int run_filled(struct gang *g)
 {
     int rc = fill(g);
     rc = rc ? rc : run_gang(g);
-    lr_free(g->bytes);
-    lr_free((void *)(uintptr_t)g->x);
+    give_back(g);
     return rc;
 }
 
@@ -259,14 +287,14 @@ static int fill_layers(struct gang *g, const struct lr_eval_shape *s)
     }
     size_t enough = STREAM_BYTES / g->layer_bytes + 1;
     g->n_layers = enough < s->n_layer ? (unsigned)enough : s->n_layer;
-    g->bytes = lr_alloc(g->layer_bytes * g->n_layers);
-    g->out = lr_calloc(longest, sizeof *g->out);
-    g->x = numbers(widest);
+    g->bytes = aligned(g, g->layer_bytes * g->n_layers);
+    g->out = aligned(g, longest * sizeof *g->out);
+    g->x = numbers(g, widest);
     LR_FAIL_IF(!g->bytes || !g->out || !g->x, LR_ENOMEM);
     uint8_t *to = g->bytes;
     for (unsigned l = 0; l < g->n_layers; l++)
         for (size_t k = 0; k < LR_COUNT(all); k++) {
-            LR_TRY(repeat(g->type, to, g->stage[k].rows, g->stage[k].cols));
+            repeat(g, to, g->stage[k].rows, g->stage[k].cols);
             to += g->stage[k].rows * lr_kern_row_bytes(g->type, g->stage[k].cols);
         }
     return 0;
@@ -278,9 +306,7 @@ static int measure_weights(struct lr_eval_machine *m, const struct lr_eval_shape
     struct gang g = {.fn = layers, .n = m->threads, .type = t};
     int rc = fill_layers(&g, s);
     rc = rc ? rc : run_gang(&g);
-    lr_free(g.bytes);
-    lr_free(g.out);
-    lr_free((void *)(uintptr_t)g.x);
+    give_back(&g);
     LR_TRY(rc);
     m->weight_bw[t] = (double)(g.layer_bytes * g.n_layers) / g.seconds;
     return 0;

@@ -2,8 +2,7 @@
  * eval/plan.c - what an evaluation will run, from lists of text, checked before any work.
  *
  *   jobs    task at a length: single@1024 ..           recent and absent are added: controls
- *   cells   full | stack x budget ..                   stack at 100 %, empty, shuffled are added:
- * controls
+ *   cells   full | stack x budget ..         stack at 100 %, empty, shuffled, dealt: controls
  *
  * Lists are separated by commas, and so are the parameters of a stack ("snapkv:window=16,pool=7"):
  * a piece that begins "name=" belongs to the stack before it.

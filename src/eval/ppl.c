@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * eval/ppl.c - perplexity: how well the model still predicts a text of which half was compressed.
  *
- *   [ first half: fed, compressed ][ second half: fed as it stands, every next token's logits
- * looked at ]
+ *   [ first half: fed, compressed ][ second half: fed as it stands, all its logits looked at ]
  *
  * Of each cell: NLL, the mean negative log-probability of the true next token (nats); KL(full ||
  * cell), the mean over positions and its 99th percentile (a mean hides the places where a policy

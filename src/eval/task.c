@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * eval/task.c - samples of the recall tasks: docs/recall.md says what they are.
  *
- *   draw facts and questions > fill with sentences up to N tokens > place the facts > encode once >
- * cut
+ *   draw facts and questions > fill with sentences up to N tokens > place facts > encode > cut
  *
  * A sample depends on (seed, task, N, number) alone. What is asked for stands in the text once:
  * keys are distinct within a sample, no list shares a word with another, and only facts use keys
