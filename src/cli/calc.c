@@ -221,7 +221,7 @@ static int calculate(const struct conf *c, struct lr_err *err)
 
 #define ROUNDS 5u
 
-/* Measures the machine and the model in turn, so that both meet the same neighbours; medians. */
+/* Measures the machine and the model in turn; of each the best, which neighbours disturbed least. */
 static int check_one(const struct conf *c, const char *path, const char *name, uint64_t context,
                      double *ratio, struct lr_err *err)
 {
@@ -244,7 +244,7 @@ static int check_one(const struct conf *c, const char *path, const char *name, u
         predicted[i] = e.decode_tps;
         measured[i] = speed.decode_tps;
     }
-    double p = lr_eval_median(predicted, ROUNDS), r = lr_eval_median(measured, ROUNDS);
+    double p = lr_eval_quantile(predicted, ROUNDS, 1), r = lr_eval_quantile(measured, ROUNDS, 1);
     *ratio = p / r;
     printf(
         "%-22s context %5llu   decode: predicted %7.1f, measured %7.1f tokens/s, ratio %.2f %s\n",

@@ -57,8 +57,9 @@ struct gang {
     struct {
         size_t rows, cols; /* 0 rows: nothing but the meeting */
     } stage[5];
-    unsigned n_layers;
-    size_t layer_bytes;
+    unsigned n_layers, n_held_layers; /* walked; in memory: beyond the caches they come again */
+    size_t out_rows;                  /* of the output matrix, which comes last */
+    size_t layer_bytes, walk_bytes;   /* walk: of one token */
     float *out; /* (longest stage) */
     atomic_uint arrived, generation;
     atomic_size_t next;
@@ -108,7 +109,7 @@ static void layers(struct gang *g, unsigned i, void *scratch)
 {
     (void)i;
     for (unsigned l = 0; l < g->n_layers; l++) {
-        const uint8_t *w = g->bytes + l * g->layer_bytes;
+        const uint8_t *w = g->bytes + l % g->n_held_layers * g->layer_bytes;
         for (size_t k = 0; k < LR_COUNT(g->stage); k++) {
             size_t rows = g->stage[k].rows, cols = g->stage[k].cols;
             if (rows)
@@ -117,6 +118,8 @@ static void layers(struct gang *g, unsigned i, void *scratch)
             meet(g);
         }
     }
+    stage(g, g->bytes + g->n_held_layers * g->layer_bytes, g->out_rows, g->stage[0].cols, scratch);
+    meet(g);
 }
 
 /* Rows of weights through the product with g->tokens tokens. */
@@ -286,17 +289,23 @@ static int fill_layers(struct gang *g, const struct lr_eval_shape *s)
         longest = all[k][0] > longest ? all[k][0] : longest;
     }
     size_t enough = STREAM_BYTES / g->layer_bytes + 1;
-    g->n_layers = enough < s->n_layer ? (unsigned)enough : s->n_layer;
-    g->bytes = aligned(g, g->layer_bytes * g->n_layers);
+    g->n_layers = s->n_layer;
+    g->n_held_layers = enough < s->n_layer ? (unsigned)enough : s->n_layer;
+    g->out_rows = s->n_vocab;
+    longest = g->out_rows > longest ? g->out_rows : longest;
+    size_t out_bytes = g->out_rows * lr_kern_row_bytes(g->type, g->stage[0].cols);
+    g->bytes = aligned(g, g->layer_bytes * g->n_held_layers + out_bytes);
     g->out = aligned(g, longest * sizeof *g->out);
     g->x = numbers(g, widest);
     LR_FAIL_IF(!g->bytes || !g->out || !g->x, LR_ENOMEM);
     uint8_t *to = g->bytes;
-    for (unsigned l = 0; l < g->n_layers; l++)
+    for (unsigned l = 0; l < g->n_held_layers; l++)
         for (size_t k = 0; k < LR_COUNT(all); k++) {
             repeat(g, to, g->stage[k].rows, g->stage[k].cols);
             to += g->stage[k].rows * lr_kern_row_bytes(g->type, g->stage[k].cols);
         }
+    repeat(g, to, g->out_rows, g->stage[0].cols);
+    g->walk_bytes = g->layer_bytes * g->n_layers + out_bytes;
     return 0;
 }
 
@@ -308,7 +317,7 @@ static int measure_weights(struct lr_eval_machine *m, const struct lr_eval_shape
     rc = rc ? rc : run_gang(&g);
     give_back(&g);
     LR_TRY(rc);
-    m->weight_bw[t] = (double)(g.layer_bytes * g.n_layers) / g.seconds;
+    m->weight_bw[t] = (double)g.walk_bytes / g.seconds;
     return 0;
 }
 
