@@ -126,20 +126,6 @@ static int print_json(const struct conf *c, const struct lr_eval_shape *s,
     return rc;
 }
 
-static const char *size_text(double bytes, char out[16])
-{
-    static const char marks[] = " KMGTP";
-    size_t i = 0;
-    for (; bytes >= 1000 && i < 5; i++)
-        bytes /= 1024;
-    snprintf(out, 16, i ? "%.*f%c" : "%.*f",
-             bytes < 10 && i    ? 2
-             : bytes < 100 && i ? 1
-                                : 0,
-             bytes, marks[i]);
-    return out;
-}
-
 static const char *time_text(double s, char out[16])
 {
     if (s <= 0)
@@ -161,17 +147,17 @@ static void print_machine(const struct conf *c, const struct lr_eval_shape *s,
     char a[16], b[16], d[16];
     bool given = c->flops > 0;
     printf("model    %s: %u layers, %u heads on %u of KV, %s of weights\n", s->name, s->n_layer,
-           s->n_head, s->n_kv, size_text(s->weights, a));
+           s->n_head, s->n_kv, lr_eval_size(s->weights, a));
     printf("machine  %s: %.3g GFLOP/s, %s of memory, KV at %s/s, link %s/s",
-           given ? "as given" : "measured", m->flops / 1e9, size_text(m->memory, a),
-           size_text(m->kv_bw, b), size_text(m->link, d));
+           given ? "as given" : "measured", m->flops / 1e9, lr_eval_size(m->memory, a),
+           lr_eval_size(m->kv_bw, b), lr_eval_size(m->link, d));
     if (m->disk > 0)
-        printf(", disk %s/s", size_text(m->disk, a));
+        printf(", disk %s/s", lr_eval_size(m->disk, a));
     printf("\nweights ");
     for (int t = 0; t < LR_KERN_N_TYPES; t++)
         if (s->read[t] > 0)
-            printf(" %s %s at %s/s", size_text(s->read[t], a),
-                   lr_kern_type_name((enum lr_kern_type)t), size_text(m->weight_bw[t], b));
+            printf(" %s %s at %s/s", lr_eval_size(s->read[t], a),
+                   lr_kern_type_name((enum lr_kern_type)t), lr_eval_size(m->weight_bw[t], b));
     printf(" a decoded token\n");
     if (c->rows || c->bits > 0)
         printf("policy   %llu rows a table at most (0: all), %g bits an element\n",
@@ -192,7 +178,7 @@ static void print_table(const struct conf *c, const struct lr_eval_shape *s,
         if (e.batch >= 1)
             snprintf(together, sizeof together, "%.0f (%.0f)", e.batch_tps, e.batch);
         printf("%9llu %9s %8.0f %10s %12.1f %22s %10s %10s\n", (unsigned long long)contexts[i],
-               size_text(e.kv_bytes, kv), e.users, time_text(e.prefill_s, prefill), e.decode_tps,
+               lr_eval_size(e.kv_bytes, kv), e.users, time_text(e.prefill_s, prefill), e.decode_tps,
                together, time_text(e.switch_s, turn), time_text(e.restore_s, disk));
     }
     printf("\nusers: that fit beside the weights. switch: one user's KV out and another's in. "

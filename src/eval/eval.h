@@ -228,4 +228,7 @@ struct lr_eval_kv {
 int lr_eval_kv(const struct lr_eval_kv *k, struct lr_buf *report, unsigned *failed,
                struct lr_err *err);
 
+/* Bytes for people: "64K", "1.58M". Returns out. */
+const char *lr_eval_size(double bytes, char out[16]);
+
 #endif

@@ -189,8 +189,6 @@ double lr_eval_typical(const struct eval_grid *g, uint32_t job, uint32_t cell, s
 /* Mean score over the jobs that rank, and its bytes; false: none. */
 bool lr_eval_overall(const struct eval_grid *g, enum lr_eval_mode mode, uint32_t cell,
                      double *score, double *bytes);
-/* "1.25M" of bytes. */
-const char *lr_eval_size(double bytes, char out[16]);
 
 /* Whether the full cache does the job well enough for it to rank anything. */
 bool lr_eval_headroom(const struct eval_grid *g, uint32_t job, enum lr_eval_mode mode);

@@ -142,9 +142,9 @@ bool lr_eval_overall(const struct eval_grid *g, enum lr_eval_mode mode, uint32_t
 
 const char *lr_eval_size(double bytes, char out[16])
 {
-    static const char marks[] = " KMGT";
+    static const char marks[] = " KMGTP";
     size_t i = 0;
-    for (; bytes >= 1000 && i < 4; i++)
+    for (; bytes >= 1000 && i < 5; i++)
         bytes /= 1024;
     snprintf(out, 16, i ? "%.*f%c" : "%.*f",
              bytes < 10 && i    ? 2
