@@ -25,6 +25,12 @@
  * ourselves (xfer.c's open_socket), because lr_net_fd_close hears of their end; others (the
  * resolver's pair) are registered and removed as libcurl says.
  *
+ * With one exception: a socket that never came to be connected is closed by libcurl (7.88) behind our
+ * back, and only then is its interest taken away, when the number may be another thread's. So EPOLLOUT,
+ * which is what such a socket is watched for, is registered for one shot: it goes silent by itself,
+ * and taking interest away needs no system call on a number in doubt. An upload that stays willing to
+ * write is armed again after each shot.
+ *
  * Timeouts: the connection's is libcurl's, the first byte's and the total are ours: libcurl has no
  * first-byte timer, and a paused transfer must not outlive its total.
  *
@@ -57,9 +63,10 @@
 #define SPARE_MAX       256       /* idle easy handles kept */
 #define FD_MAX          (1 << 20) /* the table of sockets stays under 2 MiB */
 
-/* What epoll knows about a socket of ours, and what libcurl wants: EPOLLIN, EPOLLOUT fit a byte. */
+/* What epoll would tell about a socket, and what libcurl wants: EPOLLIN, EPOLLOUT fit a byte. */
 struct fd_state {
     uint8_t have, want;
+    bool known; /* to epoll; have may be 0 still: a shot that was fired */
     bool ours;
 };
 
@@ -391,19 +398,22 @@ static int want_events(struct lr_net *n, int fd, uint32_t events)
     struct fd_state *s;
     LR_TRY(slot(n, fd, &s));
     s->want = (uint8_t)events;
-    /* EPOLLIN may stand while nobody wants it; EPOLLOUT would fire at once. */
-    if (s->ours ? s->have == events || (!events && s->have == EPOLLIN) : !events && !s->have)
+    if (s->ours ? !events || s->have == events : !events && !s->known)
         return 0;
     if (!events) {
-        if (!watch(n, EPOLL_CTL_DEL, fd, 0) || !s->ours)
-            s->have = 0;
+        watch(n, EPOLL_CTL_DEL, fd, 0);
+        s->have = 0;
+        s->known = false;
         return 0;
     }
-    int rc = watch(n, s->have ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, events);
-    if (rc && s->have && !s->ours) /* closed and opened again unheard */
-        rc = watch(n, EPOLL_CTL_ADD, fd, events);
-    if (!rc)
+    uint32_t how = s->ours && events & EPOLLOUT ? events | EPOLLONESHOT : events;
+    int rc = watch(n, s->known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, how);
+    if (rc && s->known && !s->ours) /* closed and opened again unheard */
+        rc = watch(n, EPOLL_CTL_ADD, fd, how);
+    if (!rc) {
         s->have = (uint8_t)events;
+        s->known = true;
+    }
     return rc;
 }
 
@@ -474,24 +484,32 @@ static void reap(struct lr_net *n)
     }
 }
 
+static void on_event(struct lr_net *n, int fd, uint32_t got)
+{
+    struct fd_state *s = &n->fds[fd]; /* whatever is in epoll has a slot */
+    if (s->ours && s->have & EPOLLOUT)
+        s->have = 0; /* the one shot */
+    if (!s->want) {  /* an idle connection, closed by the peer: libcurl finds out itself */
+        if (s->have && !watch(n, EPOLL_CTL_DEL, fd, 0)) {
+            s->have = 0;
+            s->known = false;
+        }
+        return;
+    }
+    if (got & (EPOLLERR | EPOLLHUP)) /* reading or writing tells what it is */
+        got |= s->want;
+    tell_curl(n, fd,
+              (got & EPOLLIN ? CURL_CSELECT_IN : 0) | (got & EPOLLOUT ? CURL_CSELECT_OUT : 0));
+    s = &n->fds[fd]; /* the table may have moved */
+    if (s->want && !s->have && want_events(n, fd, s->want))
+        lose_all(n);
+}
+
 static void on_events(struct lr_net *n, const struct epoll_event *ev, int k)
 {
-    for (int i = 0; i < k; i++) {
-        int fd = ev[i].data.fd;
-        if (fd == n->wake_fd)
-            continue;
-        struct fd_state *s = &n->fds[fd]; /* whatever is in epoll has a slot */
-        if (!s->want) { /* an idle connection, closed by the peer: libcurl finds out itself */
-            if (s->have && !watch(n, EPOLL_CTL_DEL, fd, 0))
-                s->have = 0;
-            continue;
-        }
-        uint32_t got = ev[i].events;
-        if (got & (EPOLLERR | EPOLLHUP)) /* reading or writing tells what it is */
-            got |= s->want;
-        tell_curl(n, fd,
-                  (got & EPOLLIN ? CURL_CSELECT_IN : 0) | (got & EPOLLOUT ? CURL_CSELECT_OUT : 0));
-    }
+    for (int i = 0; i < k; i++)
+        if (ev[i].data.fd != n->wake_fd)
+            on_event(n, ev[i].data.fd, ev[i].events);
 }
 
 /* ---- the loop ---- */
