@@ -645,6 +645,7 @@ static void adopt(struct lr_resp_loop *l, int fd)
     c->proto = 2;
     c->id = atomic_fetch_add(&d->ids, 1) + 1;
     c->heard_ns = lr_clock_mono_ns();
+    c->opened_ms = lr_clock_wall_ms();
     lr_resp_init(&c->in, LR_RESP_ARGS_STRANGER, LR_RESP_BIG - 1);
     lr_buf_init(&c->rest, IN_BYTES);
     lr_resp_settle(c);

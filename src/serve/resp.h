@@ -10,6 +10,7 @@
 #include "store/store.h"
 
 struct lr_resp;
+struct lr_kv_watch;
 
 struct lr_resp_opts {
     const char *const *listen; /* "host:port"; port 0 picks one */
@@ -22,6 +23,7 @@ struct lr_resp_opts {
      * threads: short. */
     int (*who)(void *ctx, struct lr_str user, struct lr_str password, uint64_t *tenant);
     void *ctx;
+    struct lr_kv_watch *watch; /* learns from LMCache's keys (kv_watch.h), outlives the door; or NULL */
     uint64_t stall_ns;    /* a command of which nothing comes for so long ends its connection; 0: 60 s */
     uint64_t deadline_ns; /* a value not loaded from disk by then is a miss; 0: 5 s */
 };

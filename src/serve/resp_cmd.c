@@ -123,6 +123,7 @@ static int store(struct lr_resp_conn *c, size_t key, size_t value, unsigned flag
     }
     int rc = c->in.args[value].big ? store_big(c, big_of(c, value), &id, flags, expires_ms)
                                    : store_short(c, key, value, flags, expires_ms);
+    lr_resp_saw(c, LR_KV_SET, key, value, !rc);
     if (!rc || (rc == LR_EEXIST && flags & LR_PUT_IF_ABSENT) ||
         (rc == LR_ENOENT && flags & LR_PUT_IF_PRESENT))
         return rc;
@@ -241,9 +242,10 @@ static enum lr_resp_go run_mset(struct lr_resp_conn *c)
 
 /* ---- GET and its kin ---- */
 
-static void answer_get(struct lr_resp_conn *c)
+static void answer_get(struct lr_resp_conn *c, size_t i)
 {
     lr_resp_count(c, LR_RESP_N_GETS, 1);
+    lr_resp_saw(c, LR_KV_GET, i, 0, !c->fetch_rc);
     if (c->fetch_rc) {
         lr_resp_nil(c);
         return;
@@ -254,7 +256,7 @@ static void answer_get(struct lr_resp_conn *c)
 
 static enum lr_resp_go got(struct lr_resp_conn *c)
 {
-    answer_get(c);
+    answer_get(c, 1);
     return LR_RESP_DONE;
 }
 
@@ -281,7 +283,7 @@ static enum lr_resp_go mget_next(struct lr_resp_conn *c)
             return LR_RESP_AGAIN;
         if (look_up(c, (size_t)c->cursor) == LR_RESP_WAIT)
             return LR_RESP_WAIT;
-        answer_get(c);
+        answer_get(c, (size_t)c->cursor);
     }
     return LR_RESP_DONE;
 }
@@ -291,7 +293,7 @@ static enum lr_resp_go mget_on(struct lr_resp_conn *c)
 {
     if (c->count) {
         c->count = 0;
-        answer_get(c);
+        answer_get(c, (size_t)c->cursor);
         c->cursor++;
     }
     enum lr_resp_go went = mget_next(c);
@@ -322,8 +324,11 @@ static enum lr_resp_go run_exists(struct lr_resp_conn *c)
 {
     struct lr_digest id;
     size_t n = 0;
-    for (size_t i = 1; i < c->in.n; i++)
-        n += id_of(c, i, &id) && lr_store_has(lr_resp_store(c), &id);
+    for (size_t i = 1; i < c->in.n; i++) {
+        bool here = id_of(c, i, &id) && lr_store_has(lr_resp_store(c), &id);
+        lr_resp_saw(c, LR_KV_EXISTS, i, 0, here);
+        n += here;
+    }
     lr_resp_putf(c, ":%zu\r\n", n);
     return LR_RESP_DONE;
 }

@@ -7,6 +7,7 @@
 #ifndef LR_SERVE_RESP_INT_H
 #define LR_SERVE_RESP_INT_H
 
+#include "serve/kv_watch.h"
 #include "serve/resp.h"
 
 #include <pthread.h>
@@ -98,6 +99,8 @@ struct lr_resp_conn {
     /* who it is */
     uint64_t tenant;
     bool known; /* may ask for data */
+    uint64_t opened_ms;
+    char library[40], address[48]; /* CLIENT SETINFO LIB-NAME; resp_watch.c's */
     unsigned db, proto;
     char user[LR_RESP_USER_MAX + 1], name[LR_RESP_NAME_MAX + 1];
     char space[LR_RESP_USER_MAX + 8];
@@ -165,6 +168,12 @@ bool lr_resp_stores(const struct lr_resp_parser *, size_t *key);
 bool lr_resp_object(const struct lr_resp_conn *, size_t i, uint64_t payload, struct lr_object *o);
 /* Handles the command that is whole. */
 enum lr_resp_go lr_resp_run(struct lr_resp_conn *);
+
+/* ---- resp_watch.c ---- */
+
+/* For `larder kv doctor`: the key in argument `key` was set (to argument `value`; good: kept), asked for or
+ * about (good: found). */
+void lr_resp_saw(struct lr_resp_conn *, enum lr_kv_op op, size_t key, size_t value, bool good);
 
 /* ---- resp_say.c ---- */
 

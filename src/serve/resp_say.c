@@ -49,12 +49,17 @@ enum lr_resp_go lr_resp_auth(struct lr_resp_conn *c)
                                                                             : wrong_password(c);
 }
 
+static void set_word(char *out, size_t cap, struct lr_str s)
+{
+    size_t n = s.n < cap - 1 ? s.n : cap - 1;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (char)(s.p[i] > ' ' && s.p[i] < 127 ? s.p[i] : '_');
+    out[n] = 0;
+}
+
 static void set_name(struct lr_resp_conn *c, struct lr_str s)
 {
-    size_t n = s.n < LR_RESP_NAME_MAX ? s.n : LR_RESP_NAME_MAX;
-    for (size_t i = 0; i < n; i++)
-        c->name[i] = (char)(s.p[i] > ' ' && s.p[i] < 127 ? s.p[i] : '_');
-    c->name[n] = 0;
+    set_word(c->name, sizeof c->name, s);
 }
 
 enum lr_resp_go lr_resp_hello(struct lr_resp_conn *c)
@@ -128,9 +133,9 @@ enum lr_resp_go lr_resp_reset(struct lr_resp_conn *c)
 
 static void describe_client(const struct lr_resp_conn *c, char *out, size_t cap)
 {
-    int n = snprintf(out, cap, "id=%llu fd=%d name=%s db=%u user=%s resp=%u lib-name= lib-ver=\n",
+    int n = snprintf(out, cap, "id=%llu fd=%d name=%s db=%u user=%s resp=%u lib-name=%s lib-ver=\n",
                      (unsigned long long)c->id, c->fd, c->name, c->db,
-                     *c->user ? c->user : "default", c->proto);
+                     *c->user ? c->user : "default", c->proto, c->library);
     if (n < 0 || (size_t)n >= cap)
         *out = 0;
 }
@@ -143,6 +148,8 @@ enum lr_resp_go lr_resp_client(struct lr_resp_conn *c)
         set_name(c, word(c, 2));
         return ok(c);
     }
+    if (lr_str_ieq(what, LR_STR("SETINFO")) && lr_str_ieq(word(c, 2), LR_STR("LIB-NAME")))
+        set_word(c->library, sizeof c->library, word(c, 3));
     if (lr_str_ieq(what, LR_STR("SETINFO")) || lr_str_ieq(what, LR_STR("NO-EVICT")) ||
         lr_str_ieq(what, LR_STR("NO-TOUCH")))
         return ok(c);
