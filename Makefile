@@ -27,6 +27,8 @@ fuzz:
 	@tools/fuzz.sh $(T)
 check-clients: setup all
 	@tools/check-clients.sh $(B)
+check-logits: setup $(B)/build.ninja
+	@tools/check-logits.sh $(B) $(ARGS)
 bench: setup all
 	@bench/run.sh $(B) $(T)
 lint: $(B)/build.ninja
@@ -36,4 +38,4 @@ install: all
 	@cmake --install $(B)
 clean:
 	@rm -rf build build-*
-.PHONY: all setup run check asan tsan fuzz check-clients bench lint install clean
+.PHONY: all setup run check asan tsan fuzz check-clients check-logits bench lint install clean
