@@ -23,6 +23,7 @@
 #include "store/store_int.h"
 
 #define TRIES       64u
+#define PINS        4096u /* pinned entries looked at before a quota gives up */
 #define WASTE_TIMES 8u
 #define WASTE_MIN   LR_MIB(16)
 
@@ -155,22 +156,33 @@ void lr_shrink_disk(struct lr_store *s, uint64_t max)
 
 /* ---- quotas ---- */
 
-/* Drops the tenant's oldest entry of this shard that was not read since it was last looked at. */
+static void to_the_end(struct lr_owned *l)
+{
+    struct lr_entry *e = l->oldest;
+    l->oldest = e->newer;
+    l->oldest->older = NULL;
+    e->older = l->newest;
+    e->newer = NULL;
+    l->newest->newer = e;
+    l->newest = e;
+}
+
+/* Drops the tenant's oldest entry of this shard that is not pinned and was not read since it was last
+ * looked at. */
 static bool evict_owned(struct lr_store *s, struct lr_shard *sh, uint16_t tenant)
 {
     struct lr_owned *l = &sh->owned[tenant];
     bool done = false;
     pthread_mutex_lock(&sh->mu);
-    for (unsigned k = 0; l->oldest && k < TRIES && !done; k++) {
+    for (unsigned used = 0, pinned = 0; l->oldest && pinned < PINS && !done;) {
         struct lr_entry *e = l->oldest;
-        if ((e->used || e->pin_ms) && k + 1 < TRIES && e->newer) {
+        if (e->pin_ms && !e->newer)
+            break;
+        if (e->newer && (e->pin_ms || (e->used && used + 1 < TRIES))) {
+            used += !e->pin_ms;
+            pinned += e->pin_ms != 0;
             e->used = false;
-            l->oldest = e->newer;
-            l->oldest->older = NULL;
-            e->older = l->newest;
-            e->newer = NULL;
-            l->newest->newer = e;
-            l->newest = e;
+            to_the_end(l);
             continue;
         }
         lr_count(s, LR_STORE_EVICTED_QUOTA);

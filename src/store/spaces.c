@@ -60,6 +60,14 @@ uint16_t lr_tenant_slot(struct lr_store *s, uint64_t id)
     return i;
 }
 
+void lr_store_tenants(struct lr_store *s,
+                      void (*fn)(void *arg, uint64_t tenant, uint64_t bytes, uint64_t bytes_max), void *arg)
+{
+    uint32_t n = atomic_load(&s->n_tenants);
+    for (uint32_t i = 1; i < n; i++)
+        fn(arg, s->tenants[i].id, atomic_load(&s->tenants[i].bytes), atomic_load(&s->tenants[i].bytes_max));
+}
+
 void lr_space_id(uint64_t tenant, struct lr_str name, struct lr_digest *out)
 {
     struct lr_blake3 h;

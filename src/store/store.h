@@ -277,6 +277,8 @@ int lr_draft_commit(struct lr_draft *, unsigned flags, uint64_t deadline);
 /* Nothing happened. */
 void lr_draft_abort(struct lr_draft *);
 
+/* As `want`: whatever is there. For who looks at headers; a reader of values says what it wants. */
+extern const struct lr_object lr_object_any;
 /* A view of the object `id`, verified, whose header matches `want` (may be NULL for opaque ids;
  * content must say what it wants). Comes from memory, else from disk within the deadline.
  * Give it back with lr_view_put. */
@@ -337,10 +339,13 @@ int lr_store_bump(struct lr_store *, uint64_t tenant, struct lr_str space, unsig
 /* Calls fn for the name of each space of a tenant; under a lock: it takes what it needs and returns. */
 void lr_store_spaces(struct lr_store *, uint64_t tenant, void (*fn)(void *arg, struct lr_str name),
                      void *arg);
-/* Bytes that objects of a tenant may take in all tiers; beyond, its own oldest leave. 0: no
- * limit. At most 4096 tenants have a limit or a count of their own; the rest share one. */
+/* Bytes that objects of a tenant may take in all tiers; beyond, its own oldest leave that are not
+ * pinned; not written down: whoever opens the store says it again. 0: no limit. At most 4096 tenants have a limit or a count of their own; the rest share one. */
 int lr_store_quota(struct lr_store *, uint64_t tenant, uint64_t bytes_max);
 uint64_t lr_store_tenant_bytes(struct lr_store *, uint64_t tenant);
+/* Calls fn for each tenant that has a count of its own; no lock is held. */
+void lr_store_tenants(struct lr_store *,
+                      void (*fn)(void *arg, uint64_t tenant, uint64_t bytes, uint64_t bytes_max), void *arg);
 
 /* What is known of an entry without reading it. name: valid during the callback. */
 struct lr_store_entry {
@@ -355,6 +360,13 @@ int lr_store_entry(struct lr_store *, const struct lr_digest *id, struct lr_stor
  * during the whole walk is seen at least once. fn runs under a lock: it copies and returns. */
 uint64_t lr_store_scan(struct lr_store *, uint64_t cursor,
                        void (*fn)(void *arg, const struct lr_store_entry *), void *arg);
+
+/* Brings an object into memory (as reading it does), onto the disk (memory keeps its copy), or out of
+ * memory, onto the disk first. Nothing is lost by it, whatever it returns: LR_ENOENT, LR_ETIMEOUT,
+ * LR_EBUSY (the queue is full, or it was just replaced), LR_EIO, LR_ENOSPC, LR_EUNSUPPORTED (there is no
+ * disk, or it was put with LR_PUT_NO_DISK). */
+enum lr_place { LR_PLACE_MEMORY, LR_PLACE_DISK, LR_PLACE_OUT };
+int lr_store_move(struct lr_store *, const struct lr_digest *id, enum lr_place to, uint64_t deadline);
 
 /* Waits until everything put before is on disk or dropped. LR_EIO, LR_ENOSPC: the disk failed. */
 int lr_store_sync(struct lr_store *, uint64_t deadline);

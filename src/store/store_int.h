@@ -9,6 +9,7 @@
  *   queue.c    the law, and what waits for the writer        writer.c   appends to segments
  *   load.c     from disk to memory                           recover.c  segments to index
  *   compact.c  room on disk                                  vfs.c      files
+ *   move.c     an operator's hand
  *
  * Locks, outermost first; a thread that holds one takes only later ones:
  *   1 shard.mu     one shard at a time

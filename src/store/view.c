@@ -71,6 +71,8 @@ static enum lr_store_count reason(enum lr_mismatch m)
     }
 }
 
+const struct lr_object lr_object_any;
+
 /* Fills o from b's header, sound and the wanted one; counts what is wrong. */
 static int check_header(const struct lr_block *b, const struct lr_digest *id,
                         const struct lr_object *want, struct lr_object *o)
@@ -85,7 +87,7 @@ static int check_header(const struct lr_block *b, const struct lr_digest *id,
     enum lr_mismatch m = LR_MATCH;
     if (!lr_digest_eq(&o->id, id) || (!want && o->kind != LR_OBJECT_OPAQUE))
         m = LR_MISMATCH_KEY;
-    else if (want)
+    else if (want && want != &lr_object_any)
         m = lr_object_match(o, want);
     if (m == LR_MATCH)
         return 0;

@@ -229,6 +229,103 @@ static void a_quota_pushes_out_its_tenants_own_oldest(void **state)
     lr_store_close(s);
 }
 
+static void a_quota_leaves_pinned_objects_alone(void **state)
+{
+    (void)state;
+    struct lr_store *s = open_on(NULL, (struct lr_store_opts){.mem_max = LR_MIB(8), .shards = 2});
+    for (uint32_t i = 0; i < 150; i += 3) { /* tenant 1 */
+        struct lr_object o = opaque(i, 0);
+        assert_int_equal(put_version(s, &o, i, 1, 0), 0);
+        if (i % 2)
+            assert_int_equal(lr_store_pin(s, &o.id, UINT64_MAX, 0, 0), 0);
+    }
+    assert_int_equal(lr_store_quota(s, 1, 1), 0);
+    for (uint32_t i = 0; i < 150; i += 3) {
+        struct lr_object o = opaque(i, 0);
+        assert_int_equal(get_version(s, &o, i), i % 2 ? 1 : -1);
+    }
+    assert_int_equal(lr_store_quota(s, 1, 0), 0);
+    struct lr_object o = opaque(0, 0);
+    assert_int_equal(put_version(s, &o, 0, 2, 0), 0);
+    assert_int_equal(get_version(s, &o, 0), 2);
+    lr_store_close(s);
+}
+
+struct told {
+    uint64_t bytes[4], max[4];
+};
+
+static void hear(void *arg, uint64_t tenant, uint64_t bytes, uint64_t bytes_max)
+{
+    struct told *t = arg;
+    assert_true(tenant < 4);
+    t->bytes[tenant] = bytes;
+    t->max[tenant] = bytes_max;
+}
+
+static void every_tenant_is_told_with_its_bytes(void **state)
+{
+    (void)state;
+    struct lr_store *s = open_on(NULL, (struct lr_store_opts){.mem_max = LR_MIB(8)});
+    uint64_t want[4] = {0};
+    for (uint32_t i = 0; i < 60; i++) {
+        struct lr_object o = opaque(i, 0);
+        assert_int_equal(put_version(s, &o, i, 1, 0), 0);
+        want[o.tenant] += size_of_value(i, 1);
+    }
+    assert_int_equal(lr_store_quota(s, 2, LR_MIB(7)), 0);
+    struct told t = {.bytes = {0}};
+    lr_store_tenants(s, hear, &t);
+    assert_memory_equal(t.bytes, want, sizeof want);
+    assert_int_equal(t.max[2], LR_MIB(7));
+    assert_int_equal(t.max[1] + t.max[3], 0);
+    lr_store_close(s);
+}
+
+/* Where it is: 1 memory, 2 disk. */
+static int places(struct lr_store *s, const struct lr_object *o)
+{
+    struct lr_store_entry e;
+    return lr_store_entry(s, &o->id, &e) ? 0 : e.in_memory + 2 * e.on_disk;
+}
+
+static void a_move_goes_where_it_says_and_loses_nothing(void **state)
+{
+    (void)state;
+    struct fs *f = fs_new(false);
+    struct lr_store *s = open_on(f, (struct lr_store_opts){.write_back = true});
+    struct lr_object o = opaque(1, 0), c = content(2, 0), no = opaque(3, 0), kept = opaque(4, 0);
+    assert_int_equal(put_version(s, &o, 1, 1, 0), 0);
+    assert_int_equal(put_version(s, &c, 2, 1, 0), 0);
+    assert_int_equal(put_version(s, &kept, 4, 1, LR_PUT_NO_DISK), 0);
+    assert_int_equal(places(s, &o), 1);
+    assert_int_equal(lr_store_move(s, &o.id, LR_PLACE_DISK, LR_FOREVER), 0);
+    assert_int_equal(places(s, &o), 3);
+    assert_int_equal(lr_store_move(s, &o.id, LR_PLACE_OUT, LR_FOREVER), 0);
+    assert_int_equal(lr_store_move(s, &c.id, LR_PLACE_OUT, LR_FOREVER), 0);
+    assert_int_equal(places(s, &o), 2);
+    assert_int_equal(places(s, &c), 2);
+    assert_int_equal(lr_store_move(s, &c.id, LR_PLACE_MEMORY, LR_FOREVER), 0);
+    assert_int_equal(places(s, &c), 3);
+    assert_int_equal(get_version(s, &o, 1), 1);
+    assert_int_equal(get_version(s, &c, 2), 1);
+    for (int to = LR_PLACE_MEMORY; to <= LR_PLACE_OUT; to++)
+        assert_int_equal(lr_store_move(s, &no.id, (enum lr_place)to, LR_FOREVER), LR_ENOENT);
+    assert_int_equal(lr_store_move(s, &kept.id, LR_PLACE_OUT, LR_FOREVER), LR_EUNSUPPORTED);
+    f->fail_write = true;
+    assert_int_equal(put_version(s, &o, 1, 2, 0), 0);
+    assert_int_not_equal(lr_store_move(s, &o.id, LR_PLACE_OUT, LR_FOREVER), 0);
+    assert_int_equal(get_version(s, &o, 1), 2);
+    f->fail_write = false;
+    lr_store_close(s);
+    s = open_on(NULL, (struct lr_store_opts){0});
+    assert_int_equal(put_version(s, &o, 1, 1, 0), 0);
+    assert_int_equal(lr_store_move(s, &o.id, LR_PLACE_OUT, LR_FOREVER), LR_EUNSUPPORTED);
+    assert_int_equal(lr_store_move(s, &o.id, LR_PLACE_MEMORY, 0), 0);
+    lr_store_close(s);
+    fs_free(f);
+}
+
 static void pinned_objects_stay_until_the_pin_ends(void **state)
 {
     (void)state;
@@ -666,6 +763,8 @@ static int scenario(struct fs *f)
     }
     struct lr_object x = opaque(3, 0);
     lr_store_pin(s, &x.id, UINT64_MAX, 0, 0);
+    lr_store_move(s, &x.id, LR_PLACE_OUT, LR_FOREVER);
+    get_version(s, &x, 3);
     lr_store_bump(s, 2, LR_STR("db0"), 0, 0, NULL);
     lr_store_del(s, &x.id, 0, 0);
     lr_store_close(s);
@@ -712,6 +811,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(half_a_pair_is_absent_and_halves_leave_together),
         cmocka_unit_test(a_prefix_ends_at_the_first_that_is_not_here),
         cmocka_unit_test(a_quota_pushes_out_its_tenants_own_oldest),
+        cmocka_unit_test(a_quota_leaves_pinned_objects_alone),
+        cmocka_unit_test(every_tenant_is_told_with_its_bytes),
+        cmocka_unit_test(a_move_goes_where_it_says_and_loses_nothing),
         cmocka_unit_test(pinned_objects_stay_until_the_pin_ends),
         cmocka_unit_test(ranges_and_layers_come_as_they_were_put),
         cmocka_unit_test(coded_objects_are_read_decoded),
