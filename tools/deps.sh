@@ -7,7 +7,7 @@ row() {
     base) echo 0 ;;
     kern | evict | net | dialect) echo 1 ;;
     vec | nn | policy | step | route) echo 2 ;;
-    embed | store) echo 3 ;;
+    embed | match | store) echo 3 ;;
     reuse) echo 4 ;;
     answer | engine) echo 5 ;;
     serve | sim | eval) echo 6 ;;
@@ -50,7 +50,7 @@ for pair in microhttpd.h:serve curl/curl.h:net lmdb.h:answer yaml.h:base sodium.
         sed "s|$|: includes <${pair%%:*}>, which is for ${pair##*:}/ alone|"
 done | grep . && bad=1
 # Pure modules see no clock, thread, file or socket.
-for module in evict route policy step kern dialect; do
+for module in evict route policy step kern dialect match; do
     [ -d "src/$module" ] || continue
     grep -nE '\b(lr_clock_|pthread_|lr_io_|lr_thread_|lr_pool_|socket\()' "src/$module"/*.[ch] |
         grep -vE '^[^:]*:[0-9]+: *(/?\*|//)' && { echo "src/$module is pure"; bad=1; }

@@ -342,4 +342,57 @@ int lr_nn_decoder_end(struct lr_nn_decoder *d, struct lr_buf *out);
 int lr_nn_pretok(struct lr_str name, struct lr_str text,
                  int (*word)(void *ctx, struct lr_str piece), void *ctx);
 
+/* ---- characters (unicode.c) ---- */
+
+/* The few facts of Unicode that tokenisers, and whoever looks at words, are defined by. */
+enum lr_uni {
+    LR_UNI_NONE,  /* unassigned, surrogate; also malformed bytes */
+    LR_UNI_UPPER, /* Lu Lt */
+    LR_UNI_LOWER, /* Ll */
+    LR_UNI_OTHER, /* Lm Lo */
+    LR_UNI_MARK,  /* Mn */
+    LR_UNI_MARK2, /* Mc Me */
+    LR_UNI_NUMBER,
+    LR_UNI_PUNCT,
+    LR_UNI_SYMBOL,
+    LR_UNI_SEPARATOR, /* Zs Zl Zp */
+    LR_UNI_CONTROL,   /* Cc */
+    LR_UNI_FORMAT     /* Cf Co */
+};
+#define LR_UNI_BAD 0xFFFFFFFFu /* stands for a malformed byte */
+
+enum lr_uni lr_uni_class(uint32_t c);
+static inline bool lr_uni_space(uint32_t c) /* White_Space */
+{
+    return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+           c == 0x205F || c == 0x3000;
+}
+uint32_t lr_uni_lower(uint32_t c);
+/* The character at p (n >= 1) and its bytes; LR_UNI_BAD and 1 where it is malformed. */
+static inline size_t lr_uni_get(const char *p, size_t n, uint32_t *c)
+{
+    const uint8_t *b = (const uint8_t *)p;
+    size_t k = lr_utf8_len(p, n);
+    switch (k) {
+    case 1:
+        *c = b[0];
+        return 1;
+    case 2:
+        *c = (b[0] & 0x1Fu) << 6 | (b[1] & 0x3Fu);
+        return 2;
+    case 3:
+        *c = (b[0] & 0x0Fu) << 12 | (b[1] & 0x3Fu) << 6 | (b[2] & 0x3Fu);
+        return 3;
+    case 4:
+        *c = (b[0] & 0x07u) << 18 | (b[1] & 0x3Fu) << 12 | (b[2] & 0x3Fu) << 6 | (b[3] & 0x3Fu);
+        return 4;
+    default:
+        *c = LR_UNI_BAD;
+        return 1;
+    }
+}
+/* UTF-8 of a valid c; returns 1 to 4. */
+size_t lr_uni_put(uint32_t c, char out[4]);
+
 #endif
