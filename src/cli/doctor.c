@@ -312,7 +312,13 @@ static int examine(struct lr_config *c)
     check_files(c);
     if (*c->prices_file && lr_config_load_prices(c, c->prices_file, &err))
         say("FAIL", "prices.file", "%s (%s)", err.msg, err.where);
-    size_t models = check_models(c);
+    struct lr_err why = {0};
+    bool plugins = lr_serve_plugins(c, &why) == 0;
+    if (!plugins)
+        say("FAIL", "plugin", "%s: %s", why.where, why.msg);
+    else if (c->plugin.n)
+        say("ok", "plugin", "%zu loaded", c->plugin.n);
+    size_t models = plugins ? check_models(c) : 0;
     if (!c->upstreams.n)
         say("note", "upstreams",
             models ? "none: only models of this machine answer"

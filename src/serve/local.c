@@ -17,7 +17,7 @@
  * Keys of answers made here hold a print of the file and of the policy: another file under the old name
  * is another model, and must not be answered for by what the first has said. The print is of the
  * metadata's and tensors' outlines and of samples of each tensor, not of every byte: gigabytes would
- * have to be read.
+ * have to be read. Of plug-ins, which are small, it is of every byte: one built anew decides anew.
  */
 #include "serve/serve_int.h"
 
@@ -27,6 +27,7 @@
 
 #define BUILTIN_NAME "larder-mini"
 #define SAMPLE       256u /* bytes hashed of each end of a tensor */
+#define PLUGIN_MAX   LR_MIB(256) /* bytes of a plug-in's file */
 #define CGROUP_FILE  "/sys/fs/cgroup/memory.max"
 
 /* ---- names ---- */
@@ -250,7 +251,23 @@ static void add_sample(struct lr_blake3 *h, const struct lr_nn_tensor *t)
     lr_blake3_add_str(h, lr_str(p + t->bytes - n, n));
 }
 
-static void take_print(struct lr_local *l, const struct lr_config *c, uint32_t context)
+/* What the names in the stack stand for. */
+static int add_plugins(struct lr_blake3 *h, const struct lr_config *c, struct lr_err *err)
+{
+    for (size_t i = 0; i < c->plugin.n; i++) {
+        struct lr_buf b;
+        lr_buf_init(&b, PLUGIN_MAX);
+        int rc = lr_io_read_file(c->plugin.v[i], &b);
+        lr_blake3_add_str(h, lr_buf_str(&b));
+        lr_buf_free(&b);
+        LR_FAIL_IF(rc, lr_err_set(err, rc, c->plugin.v[i], "the plug-in cannot be read: %s",
+                                  lr_strerror(rc)));
+    }
+    return 0;
+}
+
+static int take_print(struct lr_local *l, const struct lr_config *c, uint32_t context,
+                      struct lr_err *err)
 {
     const struct lr_nn_gguf *g = lr_engine_model_file(l->model);
     struct lr_blake3 h;
@@ -265,8 +282,10 @@ static void take_print(struct lr_local *l, const struct lr_config *c, uint32_t c
     lr_blake3_add_str(&h, lr_strz(c->engine_kv_budget));
     lr_blake3_add_str(&h, lr_strz(c->engine_kv_codec));
     lr_blake3_add_u64(&h, context);
+    LR_TRY(add_plugins(&h, c, err));
     lr_blake3_out(&h, d, sizeof d);
     lr_hex(d, sizeof d, l->print);
+    return 0;
 }
 
 static int read_file(struct lr_local *l, struct lr_err *err)
@@ -291,6 +310,19 @@ static int read_file(struct lr_local *l, struct lr_err *err)
 
 /* ---- life ---- */
 
+int lr_serve_plugins(const struct lr_config *c, struct lr_err *err)
+{
+    for (size_t i = 0; i < c->plugin.n; i++) {
+        struct lr_err why = {0};
+        const char *path = c->plugin.v[i];
+        int rc = lr_engine_plugin_load(path, &why);
+        bool told = strncmp(why.where, path, strlen(why.where)) == 0; /* else: a part of it */
+        LR_FAIL_IF(rc, lr_err_set(err, rc, path, "plug-in: %s%s%s", told ? "" : why.where,
+                                  told ? "" : ": ", why.msg));
+    }
+    return 0;
+}
+
 static int load(struct lr_local *l, const struct lr_config *c, uint64_t *left, struct lr_err *err)
 {
     struct lr_engine_opts o;
@@ -306,7 +338,7 @@ static int load(struct lr_local *l, const struct lr_config *c, uint64_t *left, s
     LR_TRY(plan(l, c, *left, &o, err));
     LR_TRY(choose_context(l, c, &context, err));
     LR_TRY(lr_engine_open(&l->engine, l->model, &o, err));
-    take_print(l, c, context);
+    LR_TRY(take_print(l, c, context, err));
     if (*left != UINT64_MAX)
         *left -= l->plan.bytes_total < *left ? l->plan.bytes_total : *left;
     const struct lr_engine_sched_opts so = {.tok = l->tok,

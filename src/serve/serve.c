@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * serve/serve.c - opens the house in order, closes it in the reverse order.
  *
- *   tenants, answers, raw table, flights, timers, pool, net, traces, local models, KV store -> doors
+ *   plug-ins, tenants, answers, raw table, flights, timers, pool, net, traces, local models, KV store
+ *   -> doors
  *
  * Closing: doors stop accepting and drain; flights are cancelled; local models, net, timers and pool end;
  * then the stores are flushed. Nothing below a door is closed while a request can still reach it.
@@ -188,6 +189,8 @@ int lr_serve_open(struct lr_serve **out, const struct lr_serve_opts *opts, struc
     int rc = lr_conf_make(&s->conf, opts->config, NULL, opts, 1, err);
     if (!rc && !(s->dir = lr_strndup(opts->dir, strlen(opts->dir))))
         rc = LR_ENOMEM;
+    if (!rc)
+        rc = lr_serve_plugins(s->conf->c, err);
     if (!rc)
         rc = check_exposure(s->conf->c, err);
     if (!rc && (rc = lr_io_mkdir(s->dir, 0700)))

@@ -31,8 +31,11 @@ struct lr_serve_model {
     uint32_t context; /* tokens of a conversation */
 };
 bool lr_serve_model(const struct lr_serve *, size_t i, struct lr_serve_model *out);
-/* For doctor: loads model i of the configuration (and those before it) and lets go of it. LR_ENOENT: there
- * is none; else why it cannot be served. */
+/* Loads the configuration's plug-ins; lr_serve_open does so first of all. Once a process, before other
+ * threads. The error names the file. */
+int lr_serve_plugins(const struct lr_config *, struct lr_err *err);
+/* For doctor, after the plug-ins: loads model i of the configuration (and those before it) and lets go
+ * of it. LR_ENOENT: there is none; else why it cannot be served. */
 int lr_serve_try_model(const struct lr_config *, size_t i, struct lr_serve_model *out,
                        struct lr_err *err);
 /* Swaps in a new config (taken, also on failure); START rows keep their old values and are named in a

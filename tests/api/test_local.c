@@ -426,6 +426,71 @@ static void a_model_that_does_not_fit_is_refused_with_numbers(void **state)
     assert_non_null(strstr(out, "ok    model nano"));
 }
 
+/* ---- policies of one's own ---- */
+
+/* Built beside the program. */
+static const char *plugin(const char *name)
+{
+    static char path[4][512]; /* of the latest calls */
+    static unsigned turn;
+    const char *program = getenv("LARDER"), *slash = program ? strrchr(program, '/') : NULL;
+    char *p = path[turn++ % 4];
+    (void)snprintf(p, sizeof path[0], "%.*s/plugin_%s.so", slash ? (int)(slash - program) : 1,
+                   slash ? program : ".", name);
+    return p;
+}
+
+static void a_policy_of_ones_own_serves(void **state)
+{
+    static char body[2048], text[400];
+    static const char yaml[] = "model: [%s]\nplugin: [%s, %s]\nengine:\n  threads: 1\n  kv-policy: "
+                               "pyramid+mine:window=4\n  kv-budget: 64\n  context: %d\n";
+    (void)state;
+    memset(text, 'z', sizeof text - 1);
+    (void)snprintf(body, sizeof body, NANO("\"max_tokens\":9,", "%s"), text);
+    struct gw *g = gw_config(NULL, yaml, nano, plugin("mine"), plugin("services"), 500);
+    struct resp r = post(g->port, CHAT, body);
+    if (r.status != 200)
+        fail_msg("%s", r.body);
+    resp_free(&r);
+    gw_write_config(g, "model: [%s]\nplugin: [%s]\nengine:\n  threads: 1\n  kv-policy: "
+                       "pyramid+mine:window=4\n  kv-budget: 64\n  context: 500\n", nano, plugin("mine"));
+    assert_int_equal(kill(g->pid, SIGHUP), 0);
+    EVENTUALLY(gw_said(g, "needs_restart=plugin")); /* code is not taken out of a running server */
+    assert_int_equal(status_of(g, "cache-control: no-cache\r\n", body), 200);
+    done(g);
+}
+
+static void a_bad_plugin_is_one_error_before_any_work(void **state)
+{
+    const struct {
+        const char *first, *second, *says;
+    } all[] = {
+        {"./no-such-file.so", NULL, "no-such-file.so"},
+        {"libm.so.6", NULL, "has a '/'"},
+        {nano, NULL, "nano.gguf"}, /* no shared object */
+        {plugin("alien"), NULL, "made for ABI"},
+        {plugin("mine"), plugin("mine"), "there is one of that name"},
+    };
+    char out[4096], data[64];
+    (void)state;
+    (void)snprintf(data, sizeof data, "%s/never-made", dir);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        for (int doctor = 0; doctor < 2; doctor++) {
+            const char *args[14] = {doctor ? "doctor" : "serve", "--data", data, "--listen",
+                                    "nowhere:0", "--model", nano, "--plugin", all[i].first};
+            if (all[i].second) {
+                args[9] = "--plugin";
+                args[10] = all[i].second;
+            }
+            assert_int_equal(larder(out, sizeof out, args), 1);
+            if (!strstr(out, all[i].says) || !strstr(out, all[i].first))
+                fail_msg("no '%s' in %s", all[i].says, out);
+            assert_true(doctor || count(out, "\n") == 1);
+            assert_int_equal(access(data, F_OK), -1);
+        }
+}
+
 /* ---- the end ---- */
 
 static void a_stop_lets_replies_end(void **state)
@@ -494,6 +559,8 @@ int main(void)
         cmocka_unit_test(a_budget_caps_a_conversation),
         cmocka_unit_test(the_next_turn_finds_the_last_one_computed),
         cmocka_unit_test(a_model_that_does_not_fit_is_refused_with_numbers),
+        cmocka_unit_test(a_policy_of_ones_own_serves),
+        cmocka_unit_test(a_bad_plugin_is_one_error_before_any_work),
         cmocka_unit_test(a_stop_lets_replies_end),
         cmocka_unit_test(a_stop_ends_what_nobody_reads),
     };
