@@ -149,13 +149,15 @@ static size_t letters(struct cutter *k, struct lr_str s, bool *capital)
 
 /* ---- numbers and signs ---- */
 
-/* Digits, and single separators that have digits on both sides. */
+/* Digits, and single separators that have digits on both sides; hyphens in dates only: 1-10 is two
+ * numbers, whether blanks stand around the hyphen or not. */
 static size_t digits(struct lr_str s)
 {
+    bool date = s.n >= 8 && s.p[4] == '-' && isdigit((unsigned char)s.p[5]);
     size_t i = s.n && (s.p[0] == '-' || s.p[0] == '.') ? 1 : 0;
     while (i < s.n) {
         bool digit = isdigit((unsigned char)s.p[i]);
-        bool sep = strchr(".,:/-", s.p[i]) && s.p[i] && i && i + 1 < s.n &&
+        bool sep = strchr(date ? "-" : ".,:/", s.p[i]) && s.p[i] && i && i + 1 < s.n &&
                    isdigit((unsigned char)s.p[i - 1]) && isdigit((unsigned char)s.p[i + 1]);
         if (!digit && !sep)
             break;
@@ -238,7 +240,8 @@ static bool is_code(struct lr_str s, bool *exact)
                    (c == '$' && (isalpha((unsigned char)d) || d == '{'));
     }
     bool flag = s.n > 1 && s.p[0] == '-' && (s.p[1] == '-' ? s.n > 2 : isalpha((unsigned char)s.p[1]));
-    bool path = slashes > 1 || (slashes && (s.p[0] == '/' || s.p[0] == '.' || s.p[0] == '~'));
+    bool dot = memchr(s.p, '.', s.n) != NULL; /* "and/or/not" is no path */
+    bool path = (slashes > 1 && dot) || (slashes && strchr("/.~", s.p[0]));
     *exact = under || strange || flag || path;
     if (*exact)
         return alphas > 0;

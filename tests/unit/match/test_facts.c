@@ -66,6 +66,7 @@ static void numbers_are_compared_as_values(void **s)
         {"Is it ok?", "Is it ok with 5?", "numbers"},
         {"iPhone 6 price in total", "iPhone6 price in total", NULL},
         {"from -5 on", "from 5 on", "numbers"},
+        {"on a scale of 1-10", "on a scale of 1 - 10", NULL},
         {"the year 2,019", "the year 2019", NULL},
     };
     CHECK(rows);
@@ -156,6 +157,7 @@ static void code_and_quotes_are_exact(void **s)
         {"is Node.js fast", "is node.js fast", NULL},
         {"learn C++ basics", "learn C basics", "code"},
         {"learn C++ basics", "learn c++ basics", NULL},
+        {"you and/or/not me", "you and or not me", NULL},
         {"open /etc/passwd", "open /etc/shadow", "code"},
         {"mail me@example.com", "mail you@example.com", "code"},
         {"who sang \"let it be\"", "who sang \"let it go\"", "quotes"},
