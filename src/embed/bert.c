@@ -352,7 +352,7 @@ static void run_block(const struct bert *b, struct lr_embed_scratch *s, const st
     norm(b, s->x, n, l->norm2_w, l->norm2_b);
 }
 
-void lr_embed_bert_run(const struct bert *b, struct lr_embed_scratch *s)
+void lr_embed_bert_run_to(const struct bert *b, struct lr_embed_scratch *s, uint32_t layers)
 {
     const struct lr_kern *k = lr_kern();
     const struct lr_kern_rows *w = &b->embd.rows;
@@ -367,8 +367,13 @@ void lr_embed_bert_run(const struct bert *b, struct lr_embed_scratch *s)
             k->add(x, b->type + segment * d, d);
         }
     norm(b, s->x, s->n_tokens, b->norm_w, b->norm_b);
-    for (uint32_t i = 0; i < b->spec.n_layer; i++)
+    for (uint32_t i = 0; i < layers; i++)
         run_block(b, s, &b->blocks[i]);
+}
+
+void lr_embed_bert_run(const struct bert *b, struct lr_embed_scratch *s)
+{
+    lr_embed_bert_run_to(b, s, b->spec.n_layer);
 }
 
 /* ---- texts ---- */

@@ -137,15 +137,22 @@ static int make(struct lr_embed_model **out, struct spec *spec, struct source *s
     return 0;
 }
 
-int lr_embed_open_any_gguf(struct lr_embed_model **out, const struct lr_nn_gguf *g,
+int lr_embed_open_any_gguf(struct lr_embed_model **out, const struct lr_nn_gguf *g, bool pair,
                            const struct lr_embed_opts *opts, struct lr_err *err)
 {
     struct spec spec;
     struct lr_nn_tok *tok;
     struct lr_embed_model *m;
     LR_TRY(lr_embed_meta_read(&spec, g, err));
+    if (pair && spec.both) {
+        spec.kind = LR_EMBED_PAIR;
+        spec.pooling = LR_EMBED_RANK;
+    } else if (spec.both) { /* the verifier's numbers are no part of the encoder's id */
+        spec.scale = 1;
+        spec.bias = 0;
+    }
     LR_TRY(lr_embed_meta_tok(&tok, g, &spec, err));
-    struct source src = {.g = g, .err = err};
+    struct source src = {.g = g, .pair = pair && spec.both, .err = err};
     LR_TRY(make(&m, &spec, &src, tok, opts));
     int rc = lr_nn_gguf_check(g, err); /* what was copied was the file's */
     if (rc) {
@@ -180,7 +187,7 @@ int lr_embed_open_any_folder(struct lr_embed_model **out, const struct folder *f
     return 0;
 }
 
-int lr_embed_open_any(struct lr_embed_model **out, const char *path,
+int lr_embed_open_any(struct lr_embed_model **out, const char *path, bool pair,
                       const struct lr_embed_opts *opts, struct lr_err *err)
 {
     if (lr_embed_is_folder(path)) {
@@ -194,7 +201,7 @@ int lr_embed_open_any(struct lr_embed_model **out, const char *path,
     struct lr_nn_gguf *g;
     LR_TRY(lr_nn_gguf_open(&g, path, NULL, err));
     lr_nn_thread_init(); /* the copy is made through a map that somebody may cut */
-    int rc = lr_embed_open_any_gguf(out, g, opts, err);
+    int rc = lr_embed_open_any_gguf(out, g, pair, opts, err);
     lr_nn_gguf_close(g);
     return rc;
 }
@@ -214,7 +221,7 @@ int lr_embed_open(struct lr_embed_model **out, const char *path, const struct lr
                   struct lr_err *err)
 {
     struct lr_embed_model *m;
-    LR_TRY(lr_embed_open_any(&m, path, opts, err));
+    LR_TRY(lr_embed_open_any(&m, path, false, opts, err));
     return encoders_only(out, m, err);
 }
 
@@ -222,7 +229,7 @@ int lr_embed_open_gguf(struct lr_embed_model **out, const struct lr_nn_gguf *g,
                        const struct lr_embed_opts *opts, struct lr_err *err)
 {
     struct lr_embed_model *m;
-    LR_TRY(lr_embed_open_any_gguf(&m, g, opts, err));
+    LR_TRY(lr_embed_open_any_gguf(&m, g, false, opts, err));
     return encoders_only(out, m, err);
 }
 

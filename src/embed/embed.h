@@ -231,13 +231,16 @@ struct lr_embed_train_step { /* for progress */
 
 struct lr_embed_train {
     const char *model; /* GGUF. Static: the table is tuned; transformer: a head is (made or tuned
-                          further); pair verifier: its calibration is */
+                          further); pair verifier: its last layers and calibration are */
+    bool pair;         /* of a file that holds an encoder and a verifier: the verifier */
+    uint32_t layers;   /* pair verifier: how many of its last layers, with the classifier; 0: only
+                          its calibration */
     const char *to;    /* the file to write */
     const struct lr_embed_pairs *train;
     const struct lr_embed_pairs *val; /* picks the best epoch and the threshold; NULL: train */
-    unsigned epochs;      /* 0 = 4 */
-    unsigned batch;       /* pairs; 0 = 128 */
-    float rate;           /* Adam's; 0 = 2e-3 (static), 5e-4 (head) */
+    unsigned epochs;      /* 0 = 4; verifier 2 */
+    unsigned batch;       /* pairs; 0 = 128; verifier: 32, at most 64 */
+    float rate;           /* Adam's; 0 = 2e-3 (static), 5e-4 (head), 5e-5 (verifier) */
     float contrast;       /* weight of the in-batch softmax; 0 = 0.3, below 0 = none */
     float drop;           /* part of the tokens left out at random while training; 0..0.9 */
     uint32_t head_dim;    /* head: outputs when the file has none; 0 = as many as the states */

@@ -6,6 +6,7 @@
  *   bert.c static.c   use   source.c (tensors)  meta.c (metadata of GGUF)  folder.c (Hugging Face)
  *   write.c           uses  source.c meta.c folder.c
  *   train.c           uses  tune.c (loss and its gradient)  pairs.c pca.c write.c and the doors
+ *   train_pair.c      uses  deep.c (likewise)  bert.c pairs.c write.c
  */
 #ifndef LR_EMBED_EMBED_INT_H
 #define LR_EMBED_EMBED_INT_H
@@ -21,12 +22,14 @@
 
 #define ARCH_BERT   "bert"
 #define ARCH_STATIC "larder-static"
+#define PAIR_PREFIX "pair."
 #define MODEL_NAME_MAX   64u
 
 /* ---- What a file says, numbers checked against their maxima: meta.c, folder.c ---- */
 
 struct spec {
     enum lr_embed_kind kind;       /* STATIC, BERT, or PAIR: a BERT with a classifier */
+    bool both;                     /* BERT: "pair." tensors make a verifier of it as well */
     uint32_t n_layer, n_embd, n_head, n_ff;
     uint32_t n_ctx;                /* positions; static: tokens of a text */
     uint32_t tokens_max;           /* <= n_ctx */
@@ -42,6 +45,7 @@ struct source {
     const struct lr_nn_gguf *g; /* or */
     const struct lr_nn_st *st;
     const char *prefix;         /* of the names in st: "" or "bert." */
+    bool pair;                  /* g: "pair." in front of a name goes first (a file of both) */
     struct lr_err *err;
     struct lr_blake3 id;        /* everything read goes in; started by the caller */
     uint64_t *bytes, *weights;  /* counted on */
@@ -157,6 +161,8 @@ void lr_embed_bert_close(struct bert *b);
 int lr_embed_bert_scratch(const struct bert *b, struct lr_embed_scratch **out);
 /* States of all tokens of s->token[0..n_tokens) in s->x, sequences as in s->spans. */
 void lr_embed_bert_run(const struct bert *b, struct lr_embed_scratch *s);
+/* The same of the first `layers` only. */
+void lr_embed_bert_run_to(const struct bert *b, struct lr_embed_scratch *s, uint32_t layers);
 int lr_embed_bert_encode(const struct bert *b, struct lr_embed_scratch *s,
                          const struct lr_str *texts, size_t n, float *vectors,
                          struct lr_embed_note *notes, struct lr_err *err);
@@ -206,10 +212,10 @@ struct lr_embed_model {
     struct table table;
     struct remote *remote;
 };
-/* Opens any local kind, pair verifiers included. */
-int lr_embed_open_any(struct lr_embed_model **out, const char *path,
+/* Opens any local kind, pair verifiers included. pair: of a file that holds both, the verifier. */
+int lr_embed_open_any(struct lr_embed_model **out, const char *path, bool pair,
                       const struct lr_embed_opts *opts, struct lr_err *err);
-int lr_embed_open_any_gguf(struct lr_embed_model **out, const struct lr_nn_gguf *g,
+int lr_embed_open_any_gguf(struct lr_embed_model **out, const struct lr_nn_gguf *g, bool pair,
                            const struct lr_embed_opts *opts, struct lr_err *err);
 int lr_embed_open_any_folder(struct lr_embed_model **out, const struct folder *f,
                              const struct lr_embed_opts *opts, struct lr_err *err);
@@ -224,11 +230,11 @@ struct rewrite {
     int type;                 /* enum lr_nn_type of matrices that are floats; -1: as they are */
     const char *licence;
     struct rewrite_tensor {
-        const char *name;
+        char name[64];
         const float *data;
         uint32_t cols, rows;  /* rows 0: a vector */
         enum lr_nn_type type;
-    } put[4];                 /* in the place of those of their names, or added */
+    } *put;                   /* in the place of those of their names, or added */
     size_t n_put;
     struct rewrite_real {
         const char *key;
@@ -272,6 +278,44 @@ double lr_embed_tune_loss(const struct tune *t, struct tune_work *w, const struc
                           size_t n, float *grad);
 /* Cosine of a pair as the model of these parameters gives it (0 when a side has none). */
 double lr_embed_tune_score(const struct tune *t, struct tune_work *w, const struct tune_pair *pair);
+
+/* ---- train_pair.c ---- */
+
+/* m: t's model, a verifier. */
+int lr_embed_train_pair(const struct lr_embed_train *t, const struct lr_embed_model *m,
+                        struct lr_embed_trained *out, struct lr_err *err);
+
+/* ---- deep.c: the last layers of a pair verifier, and their gradient ---- */
+
+#define LR_EMBED_DEEP_TOKENS 64u /* of a pair in training: longer ones are cut */
+#define LR_EMBED_DEEP_PAIRS  64u /* of a batch: some 0.9 GB at six layers of 384 */
+
+/* Parameters in one row of floats: [layer .. | pooler matrix, bias | classifier, bias]. */
+struct deep {
+    uint32_t d, ff, heads, n_layer; /* n_layer: of those that learn, the last of the model */
+    bool pooler;
+    float eps;
+    float *param; /* owned by the caller: lr_embed_deep_params(p) */
+};
+struct deep_batch {
+    const struct span *spans;
+    uint32_t n_spans, n_tokens; /* a span has at most LR_EMBED_DEEP_TOKENS */
+    const float *x;             /* (n_tokens, d): states below the first layer that learns */
+    const bool *same;           /* (n_spans) */
+};
+size_t lr_embed_deep_layer(const struct deep *p);
+size_t lr_embed_deep_params(const struct deep *p);
+/* From the model, whose classifier has one output. */
+void lr_embed_deep_from(const struct deep *p, const struct bert *b);
+/* As tensors of a file, "PREFIXblk.N.."; out: 16 a layer and 4. Their data stay p's. */
+size_t lr_embed_deep_tensors(const struct deep *p, const struct bert *b, const char *prefix,
+                             struct rewrite_tensor *out);
+struct deep_work;
+int lr_embed_deep_open(struct deep_work **out, const struct deep *p, uint32_t pairs);
+void lr_embed_deep_close(struct deep_work *w); /* NULL is fine */
+/* Mean loss of a batch, its logits, its gradient (in the place of what grad held; NULL: none). */
+double lr_embed_deep_run(const struct deep *p, struct deep_work *w, const struct deep_batch *b,
+                         float *logits, float *grad);
 
 /* P(same) = sigmoid(scale * score + bias) of greatest likelihood; a weak pull to (1, 0) keeps
  * separable sets finite. Newton, in doubles; n >= 1. */

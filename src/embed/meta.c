@@ -5,7 +5,8 @@
  * Architecture "bert" is read as other programs write it: post-norm layers, absolute positions,
  * GELU by the error function, attention to both sides. "larder-static" is ours: a table of vectors,
  * a weight a token, perhaps a head. A BERT with pooling type RANK, or with a classifier's tensors,
- * is a pair verifier; larder.pair.scale and .bias calibrate it.
+ * is a pair verifier; larder.pair.scale and .bias calibrate it. An encoder's file may hold a verifier
+ * beside it: "pair.blk.N" and "pair.cls" in the place of the encoder's own, all else is shared.
  *
  * Layers and positions may be few by mistake (the tensors will not fit and say so), never many:
  * every number has its maximum, and products of two of them fit 64 bits.
@@ -101,6 +102,7 @@ static int read_pooling(const struct reader *r, struct spec *s)
                           "the model file lacks tensor 'cls.output.weight'");
     s->pooling = ranks ? LR_EMBED_RANK : (enum lr_embed_pooling)type;
     s->kind = ranks ? LR_EMBED_PAIR : LR_EMBED_BERT;
+    s->both = !ranks && lr_nn_gguf_tensor(r->g, "pair.cls.output.weight") != NULL;
     return 0;
 }
 

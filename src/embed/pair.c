@@ -45,7 +45,7 @@ int lr_embed_pair_open(struct lr_embed_pair **out, const char *path,
                        const struct lr_embed_opts *opts, struct lr_err *err)
 {
     struct lr_embed_model *m;
-    LR_TRY(lr_embed_open_any(&m, path, opts, err));
+    LR_TRY(lr_embed_open_any(&m, path, true, opts, err));
     return wrap(out, m, err);
 }
 
@@ -53,7 +53,7 @@ int lr_embed_pair_open_gguf(struct lr_embed_pair **out, const struct lr_nn_gguf 
                             const struct lr_embed_opts *opts, struct lr_err *err)
 {
     struct lr_embed_model *m;
-    LR_TRY(lr_embed_open_any_gguf(&m, g, opts, err));
+    LR_TRY(lr_embed_open_any_gguf(&m, g, true, opts, err));
     return wrap(out, m, err);
 }
 

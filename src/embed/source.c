@@ -112,6 +112,11 @@ void lr_embed_source_st(struct source *s, const struct lr_nn_st *st, struct lr_e
 const struct lr_nn_tensor *lr_embed_source_find(const struct source *s, const char *name)
 {
     char hf[128];
+    if (s->g && s->pair) {
+        snprintf(hf, sizeof hf, PAIR_PREFIX "%s", name);
+        const struct lr_nn_tensor *own = lr_nn_gguf_tensor(s->g, hf);
+        return own ? own : lr_nn_gguf_tensor(s->g, name);
+    }
     if (s->g)
         return lr_nn_gguf_tensor(s->g, name);
     if (!hf_name(s, name, hf))
@@ -284,14 +289,21 @@ int lr_embed_source_floats(struct source *s, const char *name, uint32_t cols, ui
 
 int lr_embed_source_rest(const struct source *s, bool (*known)(struct lr_str name))
 {
+    bool both = false;
     for (size_t i = 0; s->g && i < lr_nn_gguf_tensors(s->g); i++) {
-        struct lr_str name = lr_nn_gguf_at(s->g, i)->name;
-        if (!known(name))
+        struct lr_str name = lr_nn_gguf_at(s->g, i)->name, part = name;
+        size_t n = sizeof PAIR_PREFIX - 1;
+        if (part.n > n && !memcmp(part.p, PAIR_PREFIX, n)) {
+            part = lr_str(part.p + n, part.n - n);
+            both = true;
+        }
+        if (!known(part))
             return lr_err_set(s->err, LR_EUNSUPPORTED, "tensors",
                               "tensor '%.*s' belongs to no encoder that is supported",
                               (int)MIN_OF(name.n, 96u), name.p);
     }
-    if (s->g && s->used != lr_nn_gguf_tensors(s->g))
+    /* Of a file of both, either side leaves the other's. */
+    if (s->g && !both && s->used != lr_nn_gguf_tensors(s->g))
         return lr_err_set(s->err, LR_EPARSE, "tensors",
                           "%llu of %llu tensors belong to no part of the model",
                           (unsigned long long)(lr_nn_gguf_tensors(s->g) - s->used),

@@ -3,7 +3,7 @@
  *
  *   static        table, weights and head (if any) are tuned: seconds an epoch
  *   transformer   its layers stay; a head behind the pooling is tuned: encode once, then seconds
- *   pair          its network stays; scale and bias of its probability are fitted
+ *   pair          train_pair.c: its last layers, scale and bias of its probability
  *
  *   shuffle -> batch -> tune.c: loss, gradient -> Adam -> ...  epoch: score the validation pairs, keep
  *   the best -> write the file (write.c)
@@ -373,7 +373,8 @@ static void fit(struct trainer *r)
 static int write_encoder(const struct trainer *r)
 {
     const struct tune *t = &r->tune;
-    struct rewrite w = {.from = r->t->model, .to = r->t->to, .type = -1};
+    struct rewrite_tensor put[3];
+    struct rewrite w = {.from = r->t->model, .to = r->t->to, .type = -1, .put = put};
     if (t->vocab) {
         enum lr_nn_type type = r->m->table.rows.rows.type == LR_KERN_F32 ? LR_NN_F32 : LR_NN_Q8_0;
         w.put[w.n_put++] = (struct rewrite_tensor){
@@ -406,40 +407,6 @@ static int train_encoder(struct trainer *r)
     return write_encoder(r);
 }
 
-/* One pass over the pairs: there is nothing to learn but two numbers. */
-static int train_pair(struct trainer *r)
-{
-    const struct lr_embed_pairs *p = r->t->val ? r->t->val : r->t->train;
-    struct lr_embed_pair *judge;
-    struct lr_embed_verdict v;
-    LR_TRY(lr_embed_pair_open(&judge, r->t->model, NULL, r->err));
-    int rc = lr_embed_pair_scratch_open(judge, &r->scratch);
-    r->score = lr_calloc(p->n, sizeof(float));
-    r->same = lr_calloc(p->n, sizeof(bool));
-    r->sorted = lr_calloc(p->n, sizeof(uint32_t));
-    if (rc || !r->score || !r->same || !r->sorted)
-        rc = no_memory(r);
-    r->val.n = p->n;
-    for (size_t i = 0; i < p->n && !rc; i++) {
-        struct lr_embed_two two = {.a.question = p->pair[i].a, .b.question = p->pair[i].b};
-        rc = lr_embed_pair_judge(judge, r->scratch, &two, 1, &v, r->err);
-        r->score[i] = v.logit;
-        r->same[i] = p->pair[i].same;
-        if (!rc && i % STEP_EVERY == STEP_EVERY - 1)
-            rc = step_done(r, 1, i + 1, 0, false, NULL);
-    }
-    lr_embed_pair_close(judge);
-    LR_TRY(rc);
-    lr_embed_quality(r->score, r->same, p->n, r->sorted, NULL, &r->out->before);
-    r->out->after = r->out->before; /* the same order of pairs */
-    r->out->best_epoch = 1;
-    fit(r);
-    struct rewrite w = {.from = r->t->model, .to = r->t->to, .type = -1, .n_real = 2};
-    w.real[0] = (struct rewrite_real){"larder.pair.scale", r->out->scale};
-    w.real[1] = (struct rewrite_real){"larder.pair.bias", r->out->bias};
-    return lr_embed_rewrite(&w, r->err);
-}
-
 static int check(const struct lr_embed_train *t, struct lr_err *err)
 {
     if (!t->model || !t->to || !t->train || !t->train->n || (t->val && !t->val->n))
@@ -460,13 +427,14 @@ int lr_embed_train(const struct lr_embed_train *t, struct lr_embed_trained *out,
     struct lr_embed_trained trained = {0};
     struct trainer r = {.t = t, .out = &trained, .err = err};
     LR_TRY(check(t, err));
-    LR_TRY(lr_embed_open_any(&r.m, t->model, NULL, err));
+    LR_TRY(lr_embed_open_any(&r.m, t->model, t->pair, NULL, err));
     bool table = r.m->info.kind == LR_EMBED_STATIC;
     r.batch = t->batch ? t->batch : 128;
     r.epochs = t->epochs ? t->epochs : 4;
     r.rate = t->rate > 0 ? t->rate : table ? 2e-3f : 5e-4f;
     lr_rng_seed(&r.rng, t->seed);
-    int rc = r.m->info.kind == LR_EMBED_PAIR ? train_pair(&r) : train_encoder(&r);
+    int rc = r.m->info.kind == LR_EMBED_PAIR ? lr_embed_train_pair(t, r.m, &trained, err)
+                                             : train_encoder(&r);
     release(&r);
     LR_TRY(rc);
     *out = trained;

@@ -42,6 +42,8 @@ static bool is_float(enum lr_nn_type t)
 /* A product's weights, or the token table. */
 static bool is_matrix(const char *name)
 {
+    if (!strncmp(name, PAIR_PREFIX, sizeof PAIR_PREFIX - 1))
+        name += sizeof PAIR_PREFIX - 1;
     return !strcmp(name, "token_embd.weight") ||
            (!strncmp(name, "blk.", 4) && !strstr(name, "norm") && strstr(name, ".weight"));
 }
@@ -312,7 +314,7 @@ int lr_embed_rewrite(const struct rewrite *r, struct lr_err *err)
     struct job j;
     LR_TRY(lr_nn_gguf_open(&g, r->from, NULL, err));
     lr_nn_thread_init();
-    int rc = lr_embed_open_any_gguf(&probe, g, &(struct lr_embed_opts){.exact = true}, err);
+    int rc = lr_embed_open_any_gguf(&probe, g, true, &(struct lr_embed_opts){.exact = true}, err);
     if (!rc)
         rc = begin(&j, r->to, err);
     if (!rc) {
@@ -353,7 +355,7 @@ int lr_embed_set_head(const char *from, const char *to, const float *head, uint3
     if (dim_out < 1 || dim_out > LR_EMBED_DIM_MAX)
         return lr_err_set(err, LR_EINVAL, "head", "%u outputs, expected 1 to %u", dim_out,
                           LR_EMBED_DIM_MAX);
-    struct rewrite r = {.from = from, .to = to, .type = -1};
-    r.put[r.n_put++] = (struct rewrite_tensor){"head.weight", head, hidden, dim_out, LR_NN_F32};
+    struct rewrite_tensor put = {"head.weight", head, hidden, dim_out, LR_NN_F32};
+    struct rewrite r = {.from = from, .to = to, .type = -1, .put = &put, .n_put = 1};
     return lr_embed_rewrite(&r, err);
 }

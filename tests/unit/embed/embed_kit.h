@@ -43,7 +43,7 @@ struct kit_tensor {
 struct kit {
     struct kit_tensor t[64];
     size_t n;
-    bool is_static, head, classifier, pooler;
+    bool is_static, head, classifier, pooler, both;
     uint32_t n_cls, pooling;
     struct lr_rng rng;
     char dir[64], path[128], folder[128];
@@ -71,7 +71,7 @@ static inline void kit_add(struct kit *k, const char *name, const char *hf, uint
         t->data[i] = (float)(mean + spread * (2 * lr_rng_unit(&k->rng) - 1));
 }
 
-static inline void kit_add_layer(struct kit *k, int layer)
+static inline void kit_add_layer(struct kit *k, const char *prefix, int layer)
 {
     static const struct {
         const char *name, *hf;
@@ -87,10 +87,10 @@ static inline void kit_add_layer(struct kit *k, int layer)
     char name[64], hf[96];
     for (size_t i = 0; i < LR_COUNT(parts); i++) {
         bool norm = !parts[i].rows;
-        snprintf(name, sizeof name, "blk.%d.%s.weight", layer, parts[i].name);
+        snprintf(name, sizeof name, "%sblk.%d.%s.weight", prefix, layer, parts[i].name);
         snprintf(hf, sizeof hf, "encoder.layer.%d.%s.weight", layer, parts[i].hf);
         kit_add(k, name, hf, parts[i].cols, parts[i].rows, norm ? 1 : 0, norm ? 0.2 : 0.3);
-        snprintf(name, sizeof name, "blk.%d.%s.bias", layer, parts[i].name);
+        snprintf(name, sizeof name, "%sblk.%d.%s.bias", prefix, layer, parts[i].name);
         snprintf(hf, sizeof hf, "encoder.layer.%d.%s.bias", layer, parts[i].hf);
         kit_add(k, name, hf, norm ? parts[i].cols : parts[i].rows, 0, 0, 0.1);
     }
@@ -111,7 +111,7 @@ static inline void kit_make(struct kit *k, uint64_t seed)
         kit_add(k, "token_embd_norm.weight", "embeddings.LayerNorm.weight", KIT_D, 0, 1, 0.2);
         kit_add(k, "token_embd_norm.bias", "embeddings.LayerNorm.bias", KIT_D, 0, 0, 0.1);
         for (int i = 0; i < KIT_LAYERS; i++)
-            kit_add_layer(k, i);
+            kit_add_layer(k, "", i);
     }
     if (k->pooler || k->n_cls) {
         kit_add(k, "cls.weight", "pooler.dense.weight", KIT_D, KIT_D, 0, 0.3);
@@ -120,6 +120,13 @@ static inline void kit_make(struct kit *k, uint64_t seed)
     if (k->n_cls) {
         kit_add(k, "cls.output.weight", "classifier.weight", KIT_D, k->n_cls, 0, 0.4);
         kit_add(k, "cls.output.bias", "classifier.bias", k->n_cls, 0, 0, 0.1);
+    }
+    if (k->both) { /* a verifier beside the encoder: its last layer and its classifier */
+        kit_add_layer(k, "pair.", KIT_LAYERS - 1);
+        kit_add(k, "pair.cls.weight", "", KIT_D, KIT_D, 0, 0.3);
+        kit_add(k, "pair.cls.bias", "", KIT_D, 0, 0, 0.1);
+        kit_add(k, "pair.cls.output.weight", "", KIT_D, 1, 0, 0.4);
+        kit_add(k, "pair.cls.output.bias", "", 1, 0, 0, 0.1);
     }
     if (k->head)
         kit_add(k, "head.weight", "", KIT_D, KIT_HEAD, 0, 0.3);
