@@ -25,11 +25,14 @@ struct rig {
     uint32_t tokens[C_ALL];
 };
 
+/* One thread but where threads are what is looked at: several spin while they wait for each other, which
+ * on a busy machine is most of what they do. */
 static inline void rig_open(struct rig *r, uint32_t shape, unsigned threads)
 {
     const struct spec s = {.arch = "llama", .n_layer = 3, .n_embd = 32, .n_ff = 64, .n_head = c_shapes[shape].n_head,
                            .n_kv = c_shapes[shape].n_kv, .d_head = 32, .type = LR_NN_F32};
-    r->m = kit_model(s, 40 + shape);
+    static struct lr_engine_model *models[LR_COUNT(c_shapes)]; /* as long as the program: hundreds of rigs */
+    r->m = models[shape] = models[shape] ? models[shape] : kit_model(s, 40 + shape);
     r->e = kit_engine(r->m, threads, "f16");
     kit_tokens(r->tokens, C_ALL, C_VOCAB, 77 + shape);
 }
@@ -37,7 +40,6 @@ static inline void rig_open(struct rig *r, uint32_t shape, unsigned threads)
 static inline void rig_close(struct rig *r)
 {
     lr_engine_close(r->e);
-    lr_engine_model_close(r->m);
 }
 
 /* "" or NULL: no budget. */
@@ -156,7 +158,7 @@ static inline void law_full_budget_is_the_full_cache(const char *text)
     for (uint32_t shape = 0; shape < LR_COUNT(c_shapes); shape++) {
         struct rig r;
         struct answer *a = calloc(2, sizeof *a);
-        rig_open(&r, shape, 2);
+        rig_open(&r, shape, 1);
         struct lr_engine_seq *plain = c_plain(&r, text);
         struct lr_engine_seq *s = c_open(&r, text, c_evicts(text) ? "1000000" : "", 3, false);
         c_answer(&r, plain, "full", C_PROMPT, &a[0]);
@@ -255,11 +257,11 @@ static inline void law_capped_prompts_never_grow(const char *text)
 static inline void law_a_seed_decides_alone(const char *text)
 {
     struct answer *a = calloc(2, sizeof *a);
-    for (unsigned threads = 1; threads <= 3; threads += 2) {
+    for (unsigned threads = 1; threads <= 2; threads++) {
         struct rig r;
         rig_open(&r, 0, threads);
         struct lr_engine_seq *s = c_open(&r, text, c_evicts(text) ? "48" : "", 9, false);
-        c_answer(&r, s, text, C_PROMPT, &a[threads / 2]);
+        c_answer(&r, s, text, C_PROMPT, &a[threads - 1]);
         lr_engine_seq_close(s);
         rig_close(&r);
     }
@@ -404,7 +406,7 @@ static inline void law_adopted_is_as_if_alone(const char *text)
     uint32_t watcher;
     if (!c_evicts(text))
         return free(a);
-    rig_open(&r, 0, 2);
+    rig_open(&r, 0, 1);
     struct lr_engine_seq *alone = c_open(&r, text, "40", 5, false), *fork;
     struct lr_engine_seq *s = c_plain(&r, text);
     if (!stack.codec) {
@@ -479,7 +481,7 @@ static inline void conform_batch(const char *const *text, size_t n, uint64_t see
     uint32_t *done = calloc(n, sizeof *done);
     struct lr_rng rng;
     lr_rng_seed(&rng, seed);
-    rig_open(&r, 0, 2);
+    rig_open(&r, 0, seed == 1 ? 2 : 1);
     for (size_t i = 0; i < n; i++) {
         struct lr_engine_seq *alone = c_open(&r, text[i], c_evicts(text[i]) ? "40" : "", i, false);
         c_answer(&r, alone, text[i], C_PROMPT, &want[i]);

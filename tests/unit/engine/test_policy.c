@@ -244,7 +244,7 @@ static void test_nobody_keeps_more_of_the_future_than_the_oracle(void **state)
     struct lr_policy_budget b = c_budget("10%");
     uint32_t watcher[LR_COUNT(texts)];
     double mass[LR_COUNT(texts)];
-    rig_open(&r, 0, 2);
+    rig_open(&r, 0, 1);
     struct lr_engine_seq *s = kit_seq(r.e), *fork;
     for (size_t i = 0; i < LR_COUNT(texts); i++) {
         stack = c_stack(texts[i]);
