@@ -66,6 +66,17 @@ static const struct lr_verb verbs[] = {
     {"GET", "/larder/v1/stats", "minutes", LR_FOR_ADMIN, false, true, lr_verb_stats},
     {"GET", "/larder/v1/instances", "", LR_FOR_ADMIN, false, false, lr_verb_instances},
     {"GET", "/larder/v1/config", "", LR_FOR_ADMIN, false, false, lr_verb_config},
+    {"POST", "/larder/v1/kv/lookup", "", LR_FOR_ADMIN, false, true, lr_verb_kv_lookup},
+    {"POST", "/larder/v1/kv/prefix", "", LR_FOR_ADMIN, false, true, lr_verb_kv_prefix},
+    {"POST", "/larder/v1/kv/pin", "", LR_FOR_ADMIN, false, true, lr_verb_kv_pin},
+    {"POST", "/larder/v1/kv/unpin", "", LR_FOR_ADMIN, false, true, lr_verb_kv_unpin},
+    {"POST", "/larder/v1/kv/move", "", LR_FOR_ADMIN, false, true, lr_verb_kv_move},
+    {"POST", "/larder/v1/kv/clear", "", LR_FOR_ADMIN, false, true, lr_verb_kv_clear},
+    {"POST", "/larder/v1/kv/epoch", "", LR_FOR_ADMIN, false, true, lr_verb_kv_epoch},
+    {"GET", "/larder/v1/kv/quota", "", LR_FOR_ADMIN, false, true, lr_verb_kv_quotas},
+    {"PUT", "/larder/v1/kv/quota", "", LR_FOR_ADMIN, false, true, lr_verb_kv_quota},
+    {"GET", "/larder/v1/kv/health", "", LR_FOR_ADMIN, false, true, lr_verb_kv_health},
+    {"GET", "/larder/v1/kv/doctor", "", LR_FOR_ADMIN, false, true, lr_verb_kv_doctor},
 };
 static const struct lr_verb models = {"GET", "/v1/models",  "", LR_FOR_ALL, false,
                                       false, lr_verb_models};

@@ -6,6 +6,7 @@
  *   entry.c    entries: list, get, delete            stats.c   stats, instances, config
  *   put.c      entries: put                          models.c  GET /v1/models
  *   explain.c  explain, requests, trace              metrics.c GET /metrics
+ *   kv_*.c     the KV store (kv_admin.h)
  */
 #ifndef LR_SERVE_ADMIN_H
 #define LR_SERVE_ADMIN_H
@@ -97,6 +98,17 @@ void lr_verb_trace(struct lr_req *);
 void lr_verb_stats(struct lr_req *); /* stats.c */
 void lr_verb_instances(struct lr_req *);
 void lr_verb_config(struct lr_req *);
+void lr_verb_kv_lookup(struct lr_req *); /* kv_admin.c */
+void lr_verb_kv_prefix(struct lr_req *);
+void lr_verb_kv_pin(struct lr_req *);
+void lr_verb_kv_unpin(struct lr_req *);
+void lr_verb_kv_move(struct lr_req *);
+void lr_verb_kv_clear(struct lr_req *);
+void lr_verb_kv_epoch(struct lr_req *);
+void lr_verb_kv_quotas(struct lr_req *);
+void lr_verb_kv_quota(struct lr_req *);
+void lr_verb_kv_health(struct lr_req *); /* kv_tell.c */
+void lr_verb_kv_doctor(struct lr_req *);
 
 /* models.c: is this GET /v1/models (or one of them) and do we answer it ourselves? */
 bool lr_models_own(const struct lr_req *r);

@@ -7,6 +7,7 @@
  * namespace inside the tenant), without one the password itself makes the tenant, none included. As
  * there, addresses beyond loopback need a keys file.
  */
+#include "serve/kv_admin.h"
 #include "serve/resp.h"
 #include "serve/serve_int.h"
 
@@ -19,6 +20,7 @@ static int who(void *ctx, struct lr_str user, struct lr_str password, uint64_t *
     (void)user; /* a namespace, not a credential */
     LR_TRY(lr_tenants_find(s->tenants, password, lr_clock_wall_ms(), 0, &t));
     *tenant = t.id;
+    lr_kv_desk_meet(s->kv_desk, &t);
     return 0;
 }
 
@@ -50,6 +52,7 @@ int lr_kv_open(struct lr_serve *s, struct lr_err *err)
     if (!c->resp.n)
         return 0;
     LR_TRY(open_store(s, c, err));
+    LR_TRY(lr_kv_desk_open(&s->kv_desk, s->dir, s->store, err));
     struct lr_resp_opts o = {
         .listen = (const char *const *)c->resp.v,
         .n_listen = c->resp.n,
@@ -59,6 +62,7 @@ int lr_kv_open(struct lr_serve *s, struct lr_err *err)
         .auth = lr_tenants_managed(s->tenants),
         .who = who,
         .ctx = s,
+        .watch = lr_kv_desk_watch(s->kv_desk),
         .deadline_ns = c->kv_deadline * LR_MS,
     };
     LR_TRY(lr_resp_open(&s->resp, &o, err));
@@ -75,8 +79,10 @@ void lr_kv_close_door(struct lr_serve *s)
 
 void lr_kv_close(struct lr_serve *s)
 {
+    lr_kv_desk_close(s->kv_desk);
     lr_store_close(s->store);
     lr_free(s->kv_dir);
+    s->kv_desk = NULL;
     s->store = NULL;
 }
 
@@ -118,6 +124,7 @@ void lr_kv_metrics(struct lr_serve *s, struct lr_buf *out)
     lr_store_stats(s->store, &st);
     lr_resp_stats(s->resp, &d);
     door_rows(&d, out);
+    lr_kv_doctor_metrics(s, out);
     one(out, "larder_kv_entries", "gauge", "objects known to the store", st.entries);
     one(out, "larder_kv_memory_bytes", "gauge", "memory that objects take", st.mem_bytes);
     one(out, "larder_kv_memory_max_bytes", "gauge", "kv.memory", st.mem_max);
@@ -125,6 +132,7 @@ void lr_kv_metrics(struct lr_serve *s, struct lr_buf *out)
     one(out, "larder_kv_disk_bytes", "gauge", "segment files", st.disk_bytes);
     one(out, "larder_kv_disk_live_bytes", "gauge", "of these, objects that can be read", st.disk_live);
     one(out, "larder_kv_queue_bytes", "gauge", "waiting for the disk", st.queue_bytes);
+    one(out, "larder_kv_quotas", "gauge", "tenants that have a quota", lr_kv_desk_quotas(s->kv_desk));
     one(out, "larder_kv_disk_ok", "gauge", "1: the last write succeeded", st.disk_ok);
     lr_buf_addz(out, "# HELP larder_kv_events_total what happened in the store, by kind\n"
                      "# TYPE larder_kv_events_total counter\n");

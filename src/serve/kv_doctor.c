@@ -192,6 +192,11 @@ static unsigned tell_apart(struct report *p, uint32_t i, uint32_t k, bool sure, 
     return n;
 }
 
+static const char *width(const struct lr_kv_row *r)
+{
+    return r->wide ? "digests" : "64-bit hashes";
+}
+
 /* Keys differ in nothing but the hash, and no hash is on both sides. */
 static void tell_hashes(struct report *p, uint32_t i, uint32_t k)
 {
@@ -207,9 +212,9 @@ static void tell_hashes(struct report *p, uint32_t i, uint32_t k)
                        (unsigned long long)(tokens ? b->tokens : b->size), unit);
         find(p, LR_KV_CHUNK, false, i, k, 0, left, right);
     } else if (a->wide != b->wide) {
-        find(p, LR_KV_HASH, false, i, k, 0, a->wide ? "a digest" : "64 bits", b->wide ? "a digest" : "64 bits");
+        find(p, LR_KV_HASH, false, i, k, 0, width(a), width(b));
     } else {
-        find(p, LR_KV_SEED, false, i, k, 0, a->wide ? "a digest" : "64 bits: Python's hash()", "");
+        find(p, LR_KV_SEED, false, i, k, 0, width(a), "");
     }
 }
 

@@ -26,7 +26,7 @@
 struct lr_kv_watch {
     pthread_mutex_t mu; /* guards all below; a leaf */
     size_t n;
-    uint64_t forgotten;
+    uint64_t seen, forgotten;
     uint64_t ident[LR_KV_ROWS]; /* hash of what a row is of, but for its time */
     struct lr_kv_row row[LR_KV_ROWS];
 };
@@ -223,6 +223,7 @@ void lr_kv_watch_saw(struct lr_kv_watch *w, const struct lr_kv_seen *s, const st
     uint64_t hash = lr_hash64(k->hash, 0);
     pthread_mutex_lock(&w->mu);
     struct lr_kv_row *r = row_locked(w, s, k, now_ms);
+    w->seen++;
     r->last_ms = now_ms;
     r->wide |= k->hash.n > 17;
     if (s->op == LR_KV_SET) {
@@ -237,6 +238,16 @@ void lr_kv_watch_saw(struct lr_kv_watch *w, const struct lr_kv_seen *s, const st
         lr_kv_sketch_add(&r->asked, hash);
     }
     pthread_mutex_unlock(&w->mu);
+}
+
+size_t lr_kv_watch_count(struct lr_kv_watch *w, uint64_t *seen, uint64_t *forgotten)
+{
+    pthread_mutex_lock(&w->mu);
+    size_t n = w->n;
+    *seen = w->seen;
+    *forgotten = w->forgotten;
+    pthread_mutex_unlock(&w->mu);
+    return n;
 }
 
 size_t lr_kv_watch_rows(struct lr_kv_watch *w, struct lr_kv_row *out, uint64_t *forgotten)

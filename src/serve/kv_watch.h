@@ -96,6 +96,8 @@ void lr_kv_watch_close(struct lr_kv_watch *);
 /* Any thread; short. key: of shape other than NO_KEY. */
 void lr_kv_watch_saw(struct lr_kv_watch *, const struct lr_kv_seen *, const struct lr_kv_key *key,
                      uint64_t now_ms);
+/* How many rows; *seen: keys so far; *forgotten: rows that gave way. */
+size_t lr_kv_watch_count(struct lr_kv_watch *, uint64_t *seen, uint64_t *forgotten);
 /* A copy of all rows, at most LR_KV_ROWS; returns how many. *forgotten: rows that gave way so far. */
 size_t lr_kv_watch_rows(struct lr_kv_watch *, struct lr_kv_row *out, uint64_t *forgotten);
 

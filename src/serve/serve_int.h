@@ -252,6 +252,7 @@ struct lr_serve {
     struct lr_door *door, *admin_door;
     struct lr_store *store; /* NULL: no KV store; kv.c */
     struct lr_resp *resp;
+    struct lr_kv_desk *kv_desk; /* there when store is */
     char *kv_dir;
     struct lr_entrance {
         struct lr_serve *serve;
@@ -340,7 +341,8 @@ struct lr_req {
     /* route */
     size_t ups[64];
     size_t n_ups;
-    struct lr_local *local; /* it is answered here; NULL: by one of ups */
+    struct lr_local *local;  /* it is answered here; NULL: by one of ups */
+    struct lr_local *second; /* local NULL: who answers when ups fail; NULL: nobody */
     struct lr_str model_sent;
     struct lr_str dropped; /* members that a translation left out, comma-separated */
     bool bypass; /* through unread: outcome BYPASS */
@@ -428,6 +430,8 @@ struct lr_producer {
     struct lr_serve *serve;
     struct lr_conf *conf;
     struct lr_flight *flight;
+    struct lr_flight_opts calls; /* its callbacks */
+    unsigned tries;              /* at this producer's, and at those that had the flight before */
     uint64_t tenant_id, start_ns;
     const struct lr_opt_price *price;
     struct lr_usage usage;
@@ -446,6 +450,9 @@ void lr_producer_free(struct lr_producer *);
 struct lr_reader *lr_producer_keep(struct lr_producer *);
 /* `flight` has been begun. */
 void lr_producer_begin(struct lr_producer *, struct lr_flight *flight);
+/* `to` has the flight of `from` from now on, before any head; from, which was its own caller's all the
+ * while, may be freed. LR_ECANCEL: nothing has changed. */
+int lr_producer_pass(struct lr_producer *from, struct lr_producer *to);
 /* An event of the answer: as lr_flight_push. END is held back for finish. */
 int lr_producer_event(struct lr_producer *, const struct lr_event *ev);
 int lr_producer_push(struct lr_producer *, const struct lr_event *ev);
@@ -455,9 +462,25 @@ void lr_producer_keep_up(struct lr_producer *);
 void lr_producer_finish(struct lr_producer *);
 void lr_producer_fail(struct lr_producer *, int status, const char *code, const char *msg);
 
-/* ---- attempts (attempt.c): the producer of a flight at an upstream ---- */
+/* ---- two producers of one flight ----
+ *
+ * An alias may name a model of this machine and upstreams. The one that is asked first holds the other,
+ * prepared, until its head is out; where it has to give up before that, it passes the flight on. */
 
 struct lr_attempt;
+struct lr_local_run;
+/* Takes `second`: who goes on when this one gives up. Before start. */
+void lr_attempt_second(struct lr_attempt *, struct lr_local_run *second);
+void lr_local_second(struct lr_local_run *, struct lr_attempt *second);
+/* Takes what it will need of r. Failing, it is of no use and may be dropped. */
+int lr_attempt_prepare(struct lr_attempt *, struct lr_req *r, struct lr_err *err);
+int lr_local_prepare(struct lr_local_run *, struct lr_req *r, struct lr_err *err);
+/* Takes the flight of `from` over and begins. LR_ECANCEL: it did not. */
+int lr_attempt_take(struct lr_attempt *, struct lr_producer *from);
+int lr_local_take(struct lr_local_run *, struct lr_producer *from);
+
+/* ---- attempts (attempt.c): the producer of a flight at an upstream ---- */
+
 /* A producer for r: takes what it needs of r by copy, so that it may outlive it. Fills opts with its
  * callbacks. LR_ENOMEM. */
 int lr_attempt_new(struct lr_req *r, struct lr_flight_opts *opts, struct lr_attempt **out);
@@ -471,8 +494,7 @@ struct lr_reader *lr_attempt_keep(struct lr_attempt *);
 
 /* ---- local answers (local_run.c): the producer of a flight at a model of this machine ---- */
 
-struct lr_local_run;
-/* As for attempts; of r->local. */
+/* As for attempts; of r->local, or r->second. */
 int lr_local_new(struct lr_req *r, struct lr_flight_opts *opts, struct lr_local_run **out);
 void lr_local_drop(struct lr_local_run *);
 struct lr_reader *lr_local_keep(struct lr_local_run *);

@@ -5,6 +5,7 @@
  * both come from finished requests alone. Money is what the price table of the configuration says;
  * without a price it is 0 and only tokens speak.
  */
+#include "serve/kv_admin.h"
 #include "serve/serve_int.h"
 
 #include <stdio.h>
@@ -214,6 +215,7 @@ void lr_verb_stats(struct lr_req *r)
     write_totals(r, &w);
     write_latency(&w);
     write_store(r, &w);
+    lr_kv_stats_write(r->serve, &w);
     write_models(r->serve, &w);
     write_reasons(r, &w, rows);
     write_tenants(r, &w, rows);

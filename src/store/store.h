@@ -340,7 +340,8 @@ int lr_store_bump(struct lr_store *, uint64_t tenant, struct lr_str space, unsig
 void lr_store_spaces(struct lr_store *, uint64_t tenant, void (*fn)(void *arg, struct lr_str name),
                      void *arg);
 /* Bytes that objects of a tenant may take in all tiers; beyond, its own oldest leave that are not
- * pinned; not written down: whoever opens the store says it again. 0: no limit. At most 4096 tenants have a limit or a count of their own; the rest share one. */
+ * pinned; not written down: whoever opens the store says it again. 0: no limit. At most 4096 tenants
+ * have a limit or a count of their own; the rest share one. */
 int lr_store_quota(struct lr_store *, uint64_t tenant, uint64_t bytes_max);
 uint64_t lr_store_tenant_bytes(struct lr_store *, uint64_t tenant);
 /* Calls fn for each tenant that has a count of its own; no lock is held. */
