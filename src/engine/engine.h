@@ -40,6 +40,7 @@
 #include "kern/kern.h"
 #include "nn/nn.h"
 #include "policy/policy.h"
+#include "reuse/reuse.h"
 
 #include <stdatomic.h>
 
@@ -620,6 +621,10 @@ struct lr_engine_sched_opts {
     /* Of every conversation; its seed is the reply's. Under a policy that evicts or chooses rows no
      * conversation begins from another's rows, and all its room is promised before it begins. */
     struct lr_engine_policy policy;
+    /* The KV store's, outlives the scheduler; NULL: none. Without a policy, and unless `forget`, prompts
+     * begin from the rows it has, and complete blocks of rows go there. */
+    struct lr_reuse *reuse;
+    uint64_t idle_ns; /* a finished conversation that the store has gives its rows up then; 0: never */
 };
 
 /* Starts the thread. LR_EOVER when `context` does not fit the arena. */
@@ -639,6 +644,8 @@ struct lr_engine_prompt {
 struct lr_engine_bill {
     uint64_t queue_ns, prefill_ns, decode_ns; /* waiting; until the first token; from there */
     uint64_t prompt, cached, reply;           /* tokens; cached: of the prompt, found computed */
+    uint64_t warm[LR_REUSE_TIERS];            /* of these, loaded from a tier of the KV store */
+    uint64_t load_ns, saved_ns;               /* loading took; computing would have taken so much more */
 };
 
 struct lr_engine_ask {
@@ -682,12 +689,19 @@ void lr_engine_sched_cancel(struct lr_engine_sched *s, struct lr_engine_job *j);
  * Likewise. */
 void lr_engine_sched_resume(struct lr_engine_sched *s, struct lr_engine_job *j);
 
+/* The bill as far as it is known: within the job's callbacks. */
+void lr_engine_job_bill(const struct lr_engine_job *j, struct lr_engine_bill *out);
+
 struct lr_engine_sched_stats {
     uint32_t waiting, running, kept; /* jobs; replies and texts; conversations */
     bool failed;                     /* the model's file changed under us: nothing is taken any more */
     uint64_t jobs, refused, preempted;
     uint64_t prompt_tokens, cached_tokens, reply_tokens; /* computed, found, made */
     uint64_t steps, step_tokens, busy_ns;                /* of the engine */
+    uint64_t warm[LR_REUSE_TIERS], saved_ns; /* tokens loaded; time not spent computing, estimated */
+    uint64_t warm_failed, warm_late;         /* blocks that were found and did not come: damaged, too late */
+    uint64_t saved, saves_dropped;           /* blocks given to the KV store; not, for want of time or room */
+    uint64_t idled;                          /* conversations that left their rows to the store */
     struct lr_engine_memory memory;
 };
 /* From any thread. */

@@ -136,9 +136,40 @@ int lr_engine_rows_share(struct lr_engine_seq *dst, struct lr_engine_seq *src);
 void lr_engine_rows_clear(struct lr_engine_seq *s);
 /* Leaves the first n rows. */
 void lr_engine_rows_cut(struct lr_engine_seq *s, struct table *t, uint32_t n);
+/* Rows for n more positions in every table, in pages that nobody has touched: each must be written whole
+ * (rows_chunk.c) or given back with unraw before the sequence is used for anything else. The length is a
+ * whole number of pages. LR_EOVER, LR_ENOMEM: nothing changed. */
+int lr_engine_rows_raw(struct lr_engine_seq *s, uint32_t n);
+/* Leaves the first len rows, a whole number of pages; those beyond were raw. */
+void lr_engine_rows_unraw(struct lr_engine_seq *s, uint32_t len);
+/* Shares the pages of rows [first, first + n) of each of src's tables with dst, which is empty. Whole
+ * pages: neither side will ever write them. */
+int lr_engine_rows_lend(struct lr_engine_seq *dst, const struct lr_engine_seq *src, uint32_t first,
+                        uint32_t n);
 /* Makes a table of n empty rows in place of an empty one; the caller fills them and calls summarise. */
 int lr_engine_rows_make(struct lr_engine_seq *s, struct table *t, uint32_t n);
 void lr_engine_page_summarise(struct page *p, uint32_t n);
+
+/* ---- rows_chunk.c: blocks of rows as bytes (docs/formats/chunk.md) ----
+ * Of sequences that keep every row, row i of a table at position i. */
+
+#define CHUNK_ROWS 256u
+
+/* Fills rows [block * CHUNK_ROWS, ..) of all heads of a layer, page heads included; copies them out. From any
+ * thread, while nobody else has the sequence (put) or edits it (get). */
+void lr_engine_chunk_put(const struct lr_engine_seq *s, uint32_t block, uint32_t layer,
+                         const uint8_t *bytes);
+void lr_engine_chunk_get(const struct lr_engine_seq *s, uint32_t block, uint32_t layer,
+                         uint8_t *out);
+/* Leaves the first len positions. */
+void lr_engine_chunk_cut(struct lr_engine_seq *s, uint32_t len);
+
+/* ---- seq.c ---- */
+
+/* A twin that holds blocks [first, first + n) of s as its first ones, to be read by lr_engine_chunk_get from
+ * any thread, and closed. Nothing is promised to it and nothing is ever copied for it. */
+int lr_engine_seq_lend(struct lr_engine_seq **out, struct lr_engine_seq *s, uint32_t first,
+                       uint32_t n);
 
 /* ---- team.c: compute threads ---- */
 

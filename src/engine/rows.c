@@ -112,8 +112,8 @@ static uint64_t room_for(const struct lr_engine_seq *s)
 
 /* ---- pages ---- */
 
-/* A page of refs 1. NULL: no room. */
-static struct page *take_page(struct lr_engine_seq *s, const struct page *after)
+/* A page whose head is still to be written. NULL: no room. */
+static struct page *take_raw(struct lr_engine_seq *s, const struct page *after)
 {
     uint32_t n = s->lay.granules;
     if (room_for(s) < n)
@@ -122,11 +122,20 @@ static struct page *take_page(struct lr_engine_seq *s, const struct page *after)
     struct page *p = lr_engine_arena_take(&s->e->arena, n, hint);
     if (!p)
         return NULL;
-    memset(p, 0, sizeof *p);
-    p->refs = 1;
     s->held += n;
     s->peak = s->held > s->peak ? s->held : s->peak;
     settle(s);
+    return p;
+}
+
+/* A page of refs 1. NULL: no room. */
+static struct page *take_page(struct lr_engine_seq *s, const struct page *after)
+{
+    struct page *p = take_raw(s, after);
+    if (!p)
+        return NULL;
+    memset(p, 0, sizeof *p);
+    p->refs = 1;
     return p;
 }
 
@@ -304,21 +313,80 @@ void lr_engine_rows_put_v(const struct lr_engine_seq *s, const struct table *t, 
     encode(c->v, page_v(&s->lay, t->page[i / PAGE_ROWS], i % PAGE_ROWS), v, d);
 }
 
+/* ---- rows to come: rows_chunk.c ---- */
+
+static int add_raw(struct lr_engine_seq *s, struct table *t, uint32_t n)
+{
+    uint32_t want = pages_of((uint64_t)t->n + n);
+    LR_TRY(reserve(t, want));
+    while (t->n_pages < want) {
+        struct page *p = take_raw(s, t->n_pages ? t->page[t->n_pages - 1] : NULL);
+        LR_FAIL_IF(!p, LR_EOVER);
+        t->page[t->n_pages++] = p;
+    }
+    t->n += n;
+    return 0;
+}
+
+int lr_engine_rows_raw(struct lr_engine_seq *s, uint32_t n)
+{
+    int rc = 0;
+    LR_FAIL_IF(n > LR_ENGINE_POS_MAX - s->len, LR_EOVER);
+    LR_FAIL_IF(growth(s, n) > room_for(s), LR_EOVER);
+    for (uint32_t i = 0; !rc && i < n_tables(s); i++) {
+        assert(s->tables[i].n == s->len && s->len % PAGE_ROWS == 0);
+        rc = add_raw(s, &s->tables[i], n);
+    }
+    if (rc)
+        lr_engine_rows_unraw(s, s->len);
+    else
+        s->len += n;
+    return rc;
+}
+
+void lr_engine_rows_unraw(struct lr_engine_seq *s, uint32_t len)
+{
+    for (uint32_t i = 0; i < n_tables(s); i++) {
+        struct table *t = &s->tables[i];
+        for (uint32_t j = pages_of(len); j < t->n_pages; j++)
+            t->page[j]->refs = 1; /* nobody has written it, nor shared it */
+        lr_engine_rows_cut(s, t, len);
+    }
+    s->len = len;
+}
+
 /* ---- whole tables ---- */
+
+/* Pages [first, first + n) of `from` into the empty `to`. */
+static int share_pages(struct lr_engine_seq *s, struct table *to, const struct table *from,
+                       uint32_t first, uint32_t n)
+{
+    LR_TRY(reserve(to, n));
+    for (uint32_t j = 0; j < n; j++) {
+        to->page[j] = from->page[first + j];
+        to->page[j]->refs++;
+    }
+    to->n_pages = n;
+    to->n = MIN_OF(from->n - first * PAGE_ROWS, n * PAGE_ROWS);
+    s->held += (uint64_t)n * s->lay.granules;
+    return 0;
+}
 
 int lr_engine_rows_share(struct lr_engine_seq *dst, struct lr_engine_seq *src)
 {
+    for (uint32_t i = 0; i < n_tables(src); i++)
+        LR_TRY(share_pages(dst, &dst->tables[i], &src->tables[i], 0, src->tables[i].n_pages));
+    dst->peak = dst->held;
+    return 0;
+}
+
+int lr_engine_rows_lend(struct lr_engine_seq *dst, const struct lr_engine_seq *src, uint32_t first,
+                        uint32_t n)
+{
+    assert(first % PAGE_ROWS == 0 && n % PAGE_ROWS == 0);
     for (uint32_t i = 0; i < n_tables(src); i++) {
-        struct table *to = &dst->tables[i];
-        const struct table *from = &src->tables[i];
-        LR_TRY(reserve(to, from->n_pages));
-        for (uint32_t j = 0; j < from->n_pages; j++) {
-            to->page[j] = from->page[j];
-            to->page[j]->refs++;
-        }
-        to->n_pages = from->n_pages;
-        to->n = from->n;
-        dst->held += (uint64_t)from->n_pages * dst->lay.granules;
+        assert(src->tables[i].n >= first + n);
+        LR_TRY(share_pages(dst, &dst->tables[i], &src->tables[i], first / PAGE_ROWS, n / PAGE_ROWS));
     }
     dst->peak = dst->held;
     return 0;

@@ -246,12 +246,18 @@ static void leave(struct lr_engine_sched *s, struct choice *c)
     (*(is_text(c) ? &s->n_texts : &s->n_replies))--;
 }
 
+static void close_seq(struct lr_engine_sched *s, struct choice *c)
+{
+    lr_engine_warm_land(s, c);
+    lr_engine_seq_close(c->seq);
+    c->seq = NULL;
+}
+
 /* Gives its rows up; it is fed again later. */
 static void park(struct lr_engine_sched *s, struct choice *c)
 {
     leave(s, c);
-    lr_engine_seq_close(c->seq);
-    c->seq = NULL;
+    close_seq(s, c);
     c->state = CHOICE_WAITS;
     c->parked = s->n_ended;
     if (c->sum)
@@ -266,11 +272,13 @@ static void end_choice(struct lr_engine_sched *s, struct choice *c)
     if (c->state == CHOICE_RUNS)
         leave(s, c);
     c->state = CHOICE_ENDED;
-    if (s->failed)
-        lr_engine_seq_close(c->seq);
-    else
+    lr_engine_warm_land(s, c);
+    if (s->failed) {
+        close_seq(s, c);
+    } else {
+        lr_engine_warm_save(s, c, true);
         lr_engine_keep_add(s, c);
-    c->seq = NULL;
+    }
     lr_engine_choice_free(c);
     c->job->n_ended++;
     s->n_ended++;
@@ -278,7 +286,7 @@ static void end_choice(struct lr_engine_sched *s, struct choice *c)
 
 /* ---- ends of jobs ---- */
 
-static struct lr_engine_bill bill_of(const struct lr_engine_job *j)
+void lr_engine_job_bill(const struct lr_engine_job *j, struct lr_engine_bill *out)
 {
     uint64_t now = lr_clock_mono_ns(), begin = j->begin_ns ? j->begin_ns : now;
     uint64_t first = j->first_ns ? j->first_ns : now;
@@ -291,8 +299,12 @@ static struct lr_engine_bill bill_of(const struct lr_engine_job *j)
         b.prompt += first_of_prompt ? c->n_prompt : 0;
         b.cached += first_of_prompt ? c->cached : 0;
         b.reply += c->n_reply;
+        for (uint32_t t = 0; first_of_prompt && t < LR_REUSE_TIERS; t++)
+            b.warm[t] += c->warm[t];
+        b.load_ns += c->load_ns;
+        b.saved_ns += c->saved_ns;
     }
-    return b;
+    *out = b;
 }
 
 /* The job is in no list any more. */
@@ -300,7 +312,8 @@ static void finish_job(struct lr_engine_sched *s, struct lr_engine_job *j)
 {
     for (uint32_t i = 0; i < j->n_choices; i++)
         end_choice(s, &j->choices[i]);
-    struct lr_engine_bill b = bill_of(j);
+    struct lr_engine_bill b;
+    lr_engine_job_bill(j, &b);
     if (!j->rc) {
         struct lr_event ev = {.type = LR_EV_USAGE,
                               .usage = {.input = b.prompt,
@@ -368,7 +381,7 @@ static bool follows(const struct choice *c)
 {
     const struct choice *lead = &c->job->choices[c->number / c->job->ask.n * c->job->ask.n];
     return lead != c && lead->state == CHOICE_RUNS &&
-           lr_engine_seq_len(lead->seq) < lead->n_prompt;
+           (lead->load || lr_engine_seq_len(lead->seq) < lead->n_prompt);
 }
 
 static bool has_place(const struct lr_engine_sched *s, const struct choice *c)
@@ -396,8 +409,7 @@ static bool admit_choice(struct lr_engine_sched *s, struct choice *c)
         rc = lr_engine_choice_begin(s, c);
     }
     if (rc) {
-        lr_engine_seq_close(c->seq);
-        c->seq = NULL;
+        close_seq(s, c);
         over(c->job, rc, "kv", rc == LR_EOVER ? "no room for the conversation's rows" : NULL);
         return true;
     }
@@ -499,7 +511,7 @@ static bool grow(struct lr_engine_sched *s, struct choice *c)
 
 static bool rests(const struct choice *c)
 {
-    return c->job->over || is_paused(c->job);
+    return c->load || c->job->over || is_paused(c->job);
 }
 
 static void plan_replies(struct lr_engine_sched *s)
@@ -619,6 +631,8 @@ static void settle_work(struct lr_engine_sched *s, size_t i)
         over(j, rc, "reply", NULL);
     else if (end)
         end_choice(s, c);
+    else
+        lr_engine_warm_save(s, c, w->phase == LR_POLICY_PROMPT_END);
     if (j->n_ended == j->n_choices)
         over(j, 0, NULL, NULL);
 }
@@ -649,11 +663,13 @@ static void run_step(struct lr_engine_sched *s)
     struct lr_err err = {0};
     uint64_t start = lr_clock_mono_ns();
     int rc = lr_engine_step(s->e, s->work, s->n_work, &err);
-    s->done.busy_ns += lr_clock_mono_ns() - start;
+    uint64_t took = lr_clock_mono_ns() - start;
+    s->done.busy_ns += took;
     if (rc) {
         trouble(s, rc, &err);
     } else {
         s->done.steps++;
+        lr_engine_warm_measure(s, took);
         for (size_t i = 0; i < s->n_work; i++)
             s->done.step_tokens += s->work[i].n;
         for (size_t i = 0; i < s->n_work; i++)
@@ -677,6 +693,14 @@ static void publish(struct lr_engine_sched *s)
     t->steps += d->steps;
     t->step_tokens += d->step_tokens;
     t->busy_ns += d->busy_ns;
+    for (uint32_t i = 0; i < LR_REUSE_TIERS; i++)
+        t->warm[i] += d->warm[i];
+    t->saved_ns += d->saved_ns;
+    t->warm_failed += d->warm_failed;
+    t->warm_late += d->warm_late;
+    t->saved += d->saved;
+    t->saves_dropped += d->saves_dropped;
+    t->idled += d->idled;
     lr_engine_memory(s->e, &t->memory);
     pthread_mutex_unlock(&s->mu);
     s->done = (struct lr_engine_sched_stats){0};
@@ -684,14 +708,17 @@ static void publish(struct lr_engine_sched *s)
 
 /* ---- the thread ---- */
 
+/* False: it is time to look. */
 static bool wait_locked(struct lr_engine_sched *s)
 {
-    if (!s->closing) {
+    uint64_t until = s->closing ? s->deadline_ns : 0;
+    if (s->wake_ns && (!until || s->wake_ns < until))
+        until = s->wake_ns;
+    if (!until) {
         pthread_cond_wait(&s->cv, &s->mu);
         return true;
     }
-    struct timespec at = {.tv_sec = (time_t)(s->deadline_ns / LR_SEC),
-                          .tv_nsec = (long)(s->deadline_ns % LR_SEC)};
+    struct timespec at = {.tv_sec = (time_t)(until / LR_SEC), .tv_nsec = (long)(until % LR_SEC)};
     return pthread_cond_timedwait(&s->cv, &s->mu, &at) == 0;
 }
 
@@ -725,6 +752,7 @@ static void *sched_main(void *arg)
     bool idle = true;
     lr_nn_thread_init();
     while (take_orders(s, idle)) {
+        lr_engine_warm_round(s);
         admit(s);
         plan(s);
         if (s->n_work)
@@ -734,6 +762,7 @@ static void *sched_main(void *arg)
         publish(s);
         idle = !s->n_work;
     }
+    lr_engine_warm_close(s);
     return NULL;
 }
 
@@ -821,6 +850,7 @@ int lr_engine_sched_open(struct lr_engine_sched **out, struct lr_engine *e,
     }
     int rc = fill_defaults(s, o, err);
     if (!rc) {
+        lr_engine_warm_open(s);
         s->logits = lr_calloc(s->o.parallel, e->m->shape.n_vocab * sizeof *s->logits);
         s->mask = lr_calloc((lr_nn_tok_size(o->tok) + 63) / 64, sizeof *s->mask);
         rc = lr_engine_fair_open(&s->fair, s->o.queue + BEGUN_MAX);

@@ -111,6 +111,7 @@ void lr_engine_choice_free(struct choice *c)
     struct voice *v = c->voice;
     lr_free(c->sum);
     lr_free(c->reply);
+    lr_reuse_chain_free(&c->chain);
     c->sum = NULL;
     c->reply = NULL;
     c->voice = NULL;

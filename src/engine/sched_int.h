@@ -4,12 +4,14 @@
  *   sched.c         the thread: inbox, admission, steps, ends
  *   sched_queue.c   whose turn it is, tenant by tenant
  *   sched_keep.c    conversations kept, and the longest beginning that is computed already
+ *   sched_warm.c    rows from the KV store, and to it
  *   sched_choice.c  one reply: from logits to a token, to text, to events
  */
 #ifndef LR_ENGINE_SCHED_INT_H
 #define LR_ENGINE_SCHED_INT_H
 
 #include "engine/engine_int.h"
+#include "reuse/reuse.h"
 
 #include <pthread.h>
 
@@ -17,6 +19,7 @@
 #define KEPT_MAX   64u /* conversations kept */
 #define REUSE_MIN  16u /* a shared beginning of fewer tokens is not worth a fork */
 #define BEGUN_MAX  LR_ENGINE_SEQS /* jobs begun and not ended */
+#define LENT_MAX   16u /* saves under way */
 
 /* ---- jobs and choices ---- */
 
@@ -39,6 +42,14 @@ struct choice {
     struct choice *older, *younger; /* in the scheduler's list, by admission */
     struct lr_engine_seq *seq;
     uint32_t granted; /* tokens it has been promised room for */
+    struct warm_load *load; /* its first rows are on their way: nobody may touch the sequence */
+
+    /* sched_warm.c */
+    struct lr_reuse_chain chain; /* names of its first blocks; when `named` */
+    bool named;
+    uint32_t stored;             /* leading blocks that the store has, or was given */
+    uint32_t warm[LR_REUSE_TIERS]; /* of `cached`: loaded from there */
+    uint64_t load_ns, saved_ns;
 
     /* sched_choice.c: the reply's text. NULL before it has begun, and for vectors */
     struct voice *voice;
@@ -103,6 +114,9 @@ struct kept {
     uint64_t tenant, used; /* used: when last, by the scheduler's count */
     uint32_t *ids;         /* owned; as many as the sequence is long */
     uint32_t n;
+    uint64_t since_ns;     /* nobody has used it since */
+    struct lr_digest last; /* what the store calls its last whole block; when `named` */
+    bool named;
 };
 
 struct lr_engine_sched {
@@ -132,6 +146,12 @@ struct lr_engine_sched {
     uint64_t clock;              /* of uses of kept ones */
     struct kept kept[KEPT_MAX];
     uint32_t n_kept;
+    bool warm;                 /* sched_warm.c has something to do */
+    struct lr_reuse_rows rows;
+    struct lr_reuse_speed speed;
+    struct lent *lent[LENT_MAX]; /* oldest first */
+    uint32_t n_lent;
+    uint64_t wake_ns;          /* look again by then; 0: no need */
     int failed; /* why the model is of no use any more */
     struct lr_engine_sched_stats done; /* since it was last published */
     struct lr_engine_work work[LR_ENGINE_SEQS];
@@ -150,8 +170,38 @@ struct lr_engine_sched {
 int lr_engine_keep_admit(struct lr_engine_sched *s, struct choice *c, uint32_t tokens);
 /* Takes c's sequence, or closes it. */
 void lr_engine_keep_add(struct lr_engine_sched *s, struct choice *c);
-/* Closes the one that was used least recently; false: there is none. */
+/* Closes the one that was used least recently, or takes back what was lent; false: there is none. */
 bool lr_engine_keep_drop(struct lr_engine_sched *s);
+void lr_engine_keep_drop_at(struct lr_engine_sched *s, uint32_t i);
+
+/* ---- sched_warm.c: all of it does nothing without a store ---- */
+
+struct lr_engine_warm_found {
+    uint32_t blocks, in_memory; /* leading ones that the store has; of these, leading ones in memory */
+};
+
+void lr_engine_warm_open(struct lr_engine_sched *s);
+/* Waits a moment for saves; those that are not done then are dropped. */
+void lr_engine_warm_close(struct lr_engine_sched *s);
+struct lr_engine_warm_found lr_engine_warm_find(struct lr_engine_sched *s, struct choice *c);
+/* have: tokens whose rows a fork would bring. */
+void lr_engine_warm_plan(const struct lr_engine_sched *s, const struct choice *c,
+                         const struct lr_engine_warm_found *found, uint32_t have,
+                         struct lr_reuse_plan *out);
+/* Begins the planned load into c's sequence, whose rows end where the plan begins. */
+void lr_engine_warm_load(struct lr_engine_sched *s, struct choice *c, const struct lr_reuse_plan *p);
+/* Ends c's load, if it has one: what came stays, the sequence is c's again. */
+void lr_engine_warm_land(struct lr_engine_sched *s, struct choice *c);
+/* Saves the complete blocks that the store was not given yet. all: also a few. */
+void lr_engine_warm_save(struct lr_engine_sched *s, struct choice *c, bool all);
+/* Takes lent pages back; false: none are lent. */
+bool lr_engine_warm_reclaim(struct lr_engine_sched *s);
+/* Ends what is over or late, gives idle conversations up, sets wake_ns. */
+void lr_engine_warm_round(struct lr_engine_sched *s);
+/* What the store calls a conversation that is kept. */
+void lr_engine_warm_name(struct lr_engine_sched *s, struct choice *c, struct kept *k);
+/* After a step that took so long. */
+void lr_engine_warm_measure(struct lr_engine_sched *s, uint64_t ns);
 
 /* ---- sched_choice.c ---- */
 

@@ -11,11 +11,12 @@
  * tenant: how long a prompt takes must not tell one what another has asked. And only where every row is
  * kept: what a policy leaves of one conversation is not what it would have left of another.
  *
- * The kept ones are given up, least recently used first, whenever somebody needs the room; besides there
- * are at most KEPT_MAX. One that is the beginning of another is not kept beside it. The search compares
- * token ids with every sequence there is: a few hundred comparisons of a few thousand integers at worst,
- * some microseconds beside a prompt's milliseconds. A tree over ids (as SGLang's) would be worth its
- * trouble at thousands of kept ones.
+ * The kept ones are given up, least recently used first, whenever somebody needs the room, and after a
+ * while without use where the KV store has them (sched_warm.c); besides there are at most KEPT_MAX. One
+ * that is the beginning of another is not kept beside it. The search compares token ids with every
+ * sequence there is: a few hundred comparisons of a few thousand integers at worst, some microseconds
+ * beside a prompt's milliseconds. A tree over ids (as SGLang's) would be worth its trouble at thousands
+ * of kept ones.
  */
 #include "engine/sched_int.h"
 
@@ -57,13 +58,14 @@ static struct beginning find(struct lr_engine_sched *s, const struct choice *c)
             offer(&best, s->kept[i].seq, &s->kept[i],
                   alike(s->kept[i].ids, s->kept[i].n, s->kept[i].ids, 0, c));
     for (struct choice *o = s->oldest; o; o = o->younger)
-        if (o->job->ask.tenant == c->job->ask.tenant && o->job->ask.kind != LR_KIND_EMBEDDING)
+        if (o->job->ask.tenant == c->job->ask.tenant && o->job->ask.kind != LR_KIND_EMBEDDING &&
+            !o->load)
             offer(&best, o->seq, NULL, alike(o->prompt, o->n_prompt, o->reply, o->n_reply, c));
     best.n = MIN_OF(best.n, most);
     return best;
 }
 
-static void drop_at(struct lr_engine_sched *s, uint32_t i)
+void lr_engine_keep_drop_at(struct lr_engine_sched *s, uint32_t i)
 {
     lr_engine_seq_close(s->kept[i].seq);
     lr_free(s->kept[i].ids);
@@ -74,11 +76,11 @@ bool lr_engine_keep_drop(struct lr_engine_sched *s)
 {
     uint32_t oldest = 0;
     if (!s->n_kept)
-        return false;
+        return lr_engine_warm_reclaim(s);
     for (uint32_t i = 1; i < s->n_kept; i++)
         if (s->kept[i].used < s->kept[oldest].used)
             oldest = i;
-    drop_at(s, oldest);
+    lr_engine_keep_drop_at(s, oldest);
     return true;
 }
 
@@ -89,6 +91,7 @@ static int fork_from(struct lr_engine_sched *s, struct choice *c, const struct b
     LR_TRY(lr_engine_seq_fork(&seq, b->seq, tokens, NULL));
     if (b->kept) { /* it is never written: what its fork needs to copy is reserved by the fork */
         b->kept->used = ++s->clock;
+        b->kept->since_ns = lr_clock_mono_ns();
         (void)lr_engine_rows_promise(b->seq, 0, 0); /* gives back: there is room */
     }
     int rc = lr_engine_seq_truncate(seq, b->n);
@@ -100,21 +103,39 @@ static int fork_from(struct lr_engine_sched *s, struct choice *c, const struct b
     return 0;
 }
 
-int lr_engine_keep_admit(struct lr_engine_sched *s, struct choice *c, uint32_t tokens)
+/* A sequence for c: forked from b, if there is one and room for the copies, else empty. */
+static int open_seq(struct lr_engine_sched *s, struct choice *c, const struct beginning *b,
+                    uint32_t tokens)
 {
     struct lr_engine_seq_opts o = {
         .tokens_max = tokens, .tokens_prompt = c->n_prompt, .policy = s->o.policy};
+    int rc = b->seq ? fork_from(s, c, b, tokens) : LR_EOVER;
     o.policy.seed = c->job->ask.sampling.seed;
     if (c->job->ask.kind == LR_KIND_EMBEDDING)
         o.policy = (struct lr_engine_policy){0}; /* every row counts */
+    return rc == LR_EOVER ? lr_engine_seq_open(&c->seq, s->e, &o, NULL) : rc;
+}
+
+int lr_engine_keep_admit(struct lr_engine_sched *s, struct choice *c, uint32_t tokens)
+{
+    const struct lr_engine_warm_found found = lr_engine_warm_find(s, c);
     for (;;) {
         struct beginning b = find(s, c);
-        int rc = b.seq ? fork_from(s, c, &b, tokens) : LR_EOVER;
+        struct lr_reuse_plan plan;
+        lr_engine_warm_plan(s, c, &found, b.n, &plan);
+        if (plan.n) /* whole blocks of the fork, then those of the store */
+            b.n = plan.first * LR_REUSE_BLOCK;
+        if (!b.n)
+            b.seq = NULL;
+        int rc = open_seq(s, c, &b, tokens);
         if (!rc) {
-            c->cached = c->begun ? c->cached : MIN_OF(b.n, c->n_prompt);
+            uint32_t have = lr_engine_seq_len(c->seq);
+            c->cached = c->begun ? c->cached : MIN_OF(have, c->n_prompt);
+            if (have != b.n) /* no room for the fork */
+                lr_engine_warm_plan(s, c, &found, have, &plan);
+            lr_engine_warm_load(s, c, &plan);
             return 0;
         }
-        rc = rc == LR_EOVER ? lr_engine_seq_open(&c->seq, s->e, &o, NULL) : rc;
         if (rc != LR_EOVER)
             return rc;
         if (!lr_engine_keep_drop(s))
@@ -144,10 +165,11 @@ static bool known(struct lr_engine_sched *s, const struct choice *c, uint32_t n)
         uint32_t same = alike(k->ids, k->n, k->ids, 0, c);
         if (same >= n) {
             k->used = ++s->clock;
+            k->since_ns = lr_clock_mono_ns();
             return true;
         }
         if (same == k->n)
-            drop_at(s, i--);
+            lr_engine_keep_drop_at(s, i--);
     }
     return false;
 }
@@ -168,5 +190,7 @@ void lr_engine_keep_add(struct lr_engine_sched *s, struct choice *c)
     if (s->n_kept == KEPT_MAX)
         (void)lr_engine_keep_drop(s); /* there are some */
     (void)lr_engine_rows_promise(seq, 0, 0); /* gives back: there is room */
-    s->kept[s->n_kept++] = (struct kept){seq, c->job->ask.tenant, ++s->clock, ids, n};
+    struct kept *k = &s->kept[s->n_kept++];
+    *k = (struct kept){.seq = seq, .tenant = c->job->ask.tenant, .used = ++s->clock, .ids = ids, .n = n};
+    lr_engine_warm_name(s, c, k);
 }

@@ -131,6 +131,21 @@ undo_make:
     return refused(s->e, rc, tokens_max, err);
 }
 
+int lr_engine_seq_lend(struct lr_engine_seq **out, struct lr_engine_seq *s, uint32_t first,
+                       uint32_t n)
+{
+    struct lr_engine_seq *twin;
+    LR_TRY(make(&twin, s->e, s->lay.codec));
+    int rc = lr_engine_rows_lend(twin, s, first * CHUNK_ROWS, n * CHUNK_ROWS);
+    if (rc) {
+        lr_engine_seq_close(twin);
+        return rc;
+    }
+    twin->len = n * CHUNK_ROWS;
+    *out = twin;
+    return 0;
+}
+
 uint32_t lr_engine_seq_len(const struct lr_engine_seq *s)
 {
     return s->len;
