@@ -52,6 +52,34 @@ int lr_key_input(const struct lr_request *r, size_t index, const uint8_t secret[
 int lr_key_differ(const struct lr_key_member *a, size_t na, const struct lr_key_member *b, size_t nb,
                   char out[48]);
 
+/* ---- meaning (meaning.c): what may be said in other words, and what must not ---- */
+
+#define LR_MEANING_TURNS  8u          /* user turns before the last; longer conversations: exact only */
+#define LR_MEANING_BEFORE LR_KIB(2)   /* bytes of what was said before, for the verifier */
+
+/* A user turn and what the assistant said to it. */
+struct lr_meaning_turn {
+    struct lr_digest id;   /* of everything up to and with this user turn */
+    struct lr_digest said; /* of the text the assistant answered; zero: not answered yet */
+    struct lr_str text;    /* of the user; arena memory */
+};
+/* Two requests may share an answer by meaning when their partitions are equal, their questions pass
+ * gates and verifier, and the turns before agree one by one (the context chain, sem.c). */
+struct lr_meaning {
+    struct lr_digest partition; /* tenant, model, system text, tools, format, sampling ... : everything
+                                   but what user and assistant said */
+    struct lr_meaning_turn turn[LR_MEANING_TURNS + 1]; /* oldest first; the last is the question */
+    size_t n_turns;
+    struct lr_str before; /* end of what was said before the question; arena memory */
+};
+/* Reads r, whose key is k, into *out. NULL, or why its answer is never shared by meaning: "kind",
+ * "last-turn" (not a user's), "media", "turns" (tools, too many, out of order), "too-long", "empty",
+ * "memory". Static text. secret: the tenant's. */
+const char *lr_meaning_read(struct lr_arena *a, const struct lr_request *r, const struct lr_key *k,
+                            const uint8_t secret[32], struct lr_meaning *out);
+/* The `said` of a stored answer (compact event log): false when it is more than one text. */
+bool lr_meaning_said(struct lr_str log, const uint8_t secret[32], struct lr_digest *out);
+
 /* ---- documents (doc.c; docs/formats/entry.md) ------------------------------------------------ */
 
 /* What is known of a stored answer besides its events. Strings are cut at their maximum. */
