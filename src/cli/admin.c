@@ -1,181 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cli/admin.c - the commands that ask a running daemon: stats, top, explain, answer, trace.
  *
- * They speak HTTP to /larder/v1 at admin.listen, else at the first listen address, with the admin
- * key of the data directory: whoever may read that file may use them.
+ * They ask /larder/v1 (daemon.h) and print. `larder kv` is in kv.c.
  */
-#include "cli/cli.h"
-#include "dialect/dialect.h"
-#include "net/net.h"
-#include "serve/serve.h"
+#include "cli/daemon.h"
 
-#include <stdio.h>
 #include <unistd.h>
-
-#define ANSWER_MAX LR_MIB(64)
-
-/* Where the daemon is, and the key to it. */
-struct daemon {
-    char base[320]; /* "http://127.0.0.1:8100" */
-    char auth[128]; /* the header */
-    char ca[4096];
-};
-
-static int read_key(const struct lr_config *c, struct daemon *d, struct lr_err *err)
-{
-    char dir[4096], path[4200];
-    struct lr_buf b;
-    lr_buf_init(&b, 256);
-    LR_TRY(lr_cli_data_dir(c, dir, sizeof dir));
-    int k = snprintf(path, sizeof path, "%s/%s", dir, LR_ADMIN_KEY_FILE);
-    LR_FAIL_IF(k < 0 || (size_t)k >= sizeof path, LR_EOVER);
-    int rc = lr_io_read_file(path, &b);
-    if (rc) {
-        lr_err_set(err, rc, path,
-                   "the admin key cannot be read (is the daemon's data directory this "
-                   "one? see --data): %s",
-                   lr_strerror(rc));
-    } else {
-        struct lr_str key = lr_str_trim(lr_buf_str(&b));
-        k = snprintf(d->auth, sizeof d->auth, "authorization: Bearer %.*s", LR_FMT(key));
-        rc = k < 0 || (size_t)k >= sizeof d->auth ? LR_EOVER : 0;
-        explicit_bzero(b.p, b.len);
-    }
-    lr_buf_free(&b);
-    return rc;
-}
-
-/* A wildcard address is no address to dial: loopback reaches it. */
-static int set_base(const struct lr_config *c, struct daemon *d)
-{
-    const char *at = *c->admin_listen ? c->admin_listen : c->listen.n ? c->listen.v[0] : "";
-    const char *colon = strrchr(at, ':');
-    LR_FAIL_IF(!colon, LR_EINVAL);
-    struct lr_str host = lr_str(at, (size_t)(colon - at));
-    if (lr_str_is(host, "0.0.0.0") || lr_str_is(host, "*"))
-        host = LR_STR("127.0.0.1");
-    if (lr_str_is(host, "[::]"))
-        host = LR_STR("[::1]");
-    int k = snprintf(d->base, sizeof d->base, "http%s://%.*s%s", *c->tls_cert_file ? "s" : "",
-                     LR_FMT(host), colon);
-    LR_FAIL_IF(k < 0 || (size_t)k >= sizeof d->base, LR_EOVER);
-    k = snprintf(d->ca, sizeof d->ca, "%s", c->tls_cert_file);
-    return k < 0 || (size_t)k >= sizeof d->ca ? LR_EOVER : 0;
-}
-
-static int open_daemon(struct lr_cli *cli, struct daemon *d)
-{
-    struct lr_config *c;
-    struct lr_err err = {0};
-    LR_TRY(lr_cli_config(cli, &c));
-    int rc = set_base(c, d);
-    if (!rc)
-        rc = read_key(c, d, &err);
-    if (rc) {
-        err.code = rc;
-        lr_cli_fail(cli->name, &err);
-    }
-    lr_config_free(c);
-    lr_free(c);
-    return rc;
-}
-
-/* 0 and the body in out; else the failure has been printed. */
-static int ask(const struct daemon *d, const char *method, const char *path, struct lr_str body,
-               struct lr_buf *out)
-{
-    char url[1024];
-    const char *headers[] = {d->auth, "content-type: application/json"};
-    struct lr_net_route route = {
-        .ca_file = *d->ca ? d->ca : NULL, .connect_ms = 5000, .total_ms = 60000};
-    struct lr_err err = {0};
-    int status = 0, k = snprintf(url, sizeof url, "%s%s", d->base, path);
-    LR_FAIL_IF(k < 0 || (size_t)k >= sizeof url, LR_EOVER);
-    int rc =
-        lr_net_fetch(method, url, headers, LR_COUNT(headers), body, &route, out, &status, &err);
-    if (rc) {
-        err.code = rc;
-        lr_cli_fail("no answer from the daemon", &err);
-        return rc;
-    }
-    if (status / 100 == 2)
-        return 0;
-    struct lr_arena a;
-    struct lr_str code = {NULL, 0}, message = {NULL, 0};
-    lr_arena_init(&a, LR_MIB(1));
-    lr_error_read(&a, lr_buf_str(out), &code, &message);
-    fprintf(stderr, "larder: the daemon answered %d: %.*s\n", status, LR_FMT(message));
-    lr_arena_free(&a);
-    return LR_EDENIED;
-}
-
-/* ---- reading answers ---- */
-
-/* An answer of the daemon as a tree; its text lives in `text`, its nodes in `arena`. */
-struct answer {
-    struct lr_buf text;
-    struct lr_arena arena;
-    struct lr_json *root;
-};
-
-static void free_answer(struct answer *a)
-{
-    lr_buf_free(&a->text);
-    lr_arena_free(&a->arena);
-}
-
-static int ask_json(const struct daemon *d, const char *method, const char *path,
-                    struct lr_str body, struct answer *a)
-{
-    struct lr_err err = {0};
-    lr_buf_init(&a->text, ANSWER_MAX);
-    lr_arena_init(&a->arena, ANSWER_MAX);
-    int rc = ask(d, method, path, body, &a->text);
-    if (!rc && (rc = lr_json_parse(&a->arena, lr_buf_str(&a->text), NULL, &a->root, &err))) {
-        err.code = rc;
-        lr_cli_fail("the daemon's answer", &err);
-    }
-    if (rc)
-        free_answer(a);
-    return rc;
-}
-
-static struct lr_json *at(const struct lr_json *o, const char *group, const char *name)
-{
-    return lr_json_get(group ? lr_json_get(o, group) : o, name);
-}
-
-static uint64_t num(const struct lr_json *v)
-{
-    uint64_t n = 0;
-    (void)lr_json_u64(v, &n); /* absent: 0 */
-    return n;
-}
-
-static double real(const struct lr_json *v)
-{
-    double n = 0;
-    (void)lr_json_real(v, &n); /* absent: 0 */
-    return n;
-}
-
-static struct lr_str text(const struct lr_json *v)
-{
-    struct lr_str s = {"", 0};
-    (void)lr_json_text(v, &s); /* absent: empty */
-    return s;
-}
-
-/* Control bytes never reach the terminal: names come from clients and upstreams. width 0: all of
- * it; else a column, cut so that a blank is left before the next one. */
-static void put(struct lr_str s, int width)
-{
-    int n = 0;
-    for (size_t i = 0; i < s.n && (!width || n < width - 1); i++, n++)
-        putchar((unsigned char)s.p[i] < ' ' || s.p[i] == 127 ? '?' : s.p[i]);
-    for (; n < width; n++)
-        putchar(' ');
-}
 
 static void line(const char *name, struct lr_str value)
 {
@@ -197,22 +27,6 @@ static int write_out(const char *path, struct lr_str s)
     if (rc)
         lr_cli_fail(path ? path : "standard output", &(struct lr_err){.code = rc});
     return rc ? 1 : 0;
-}
-
-static int usage(const char *words)
-{
-    fprintf(stderr, "usage: larder %s\n", words);
-    return 2;
-}
-
-/* A word of the command line in a path or query: hex and letters pass, the rest is %XX. */
-static void add_word(struct lr_buf *b, const char *w)
-{
-    for (; *w; w++)
-        if (strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~", *w))
-            lr_buf_addc(b, *w);
-        else
-            lr_buf_addf(b, "%%%02X", (unsigned)(unsigned char)*w);
 }
 
 /* ---- stats and top ---- */
@@ -238,6 +52,26 @@ static void show_models(const struct lr_json *list)
                (unsigned long long)(num(lr_json_get(m, "cached_tokens")) +
                                     num(lr_json_get(m, "prompt_tokens"))));
     }
+}
+
+/* The KV store, where there is one: how full, how often found. */
+static void show_kv(const struct lr_json *kv)
+{
+    const struct lr_json *tiers = lr_json_get(kv, "tiers");
+    if (!lr_json_is(kv, LR_JSON_OBJECT))
+        return;
+    printf("kv store      %s%llu objects, hit rate %.1f%% of %llu gets, %llu drops",
+           yes(lr_json_get(kv, "ok")) ? "" : "DISK FAILS, ",
+           (unsigned long long)num(lr_json_get(kv, "entries")),
+           real(lr_json_get(kv, "hit_rate")) * 100, (unsigned long long)num(at(kv, "door", "gets")),
+           (unsigned long long)num(lr_json_get(kv, "drops")));
+    for (const struct lr_json *t = tiers ? tiers->child : NULL; t; t = t->next) {
+        printf(", ");
+        put(text(lr_json_get(t, "tier")), 0);
+        printf(" %.0f of %.0f MiB", (double)num(lr_json_get(t, "bytes")) / 1048576,
+               (double)num(lr_json_get(t, "bytes_max")) / 1048576);
+    }
+    putchar('\n');
 }
 
 static void show_stats(const struct lr_json *s)
@@ -270,6 +104,7 @@ static void show_stats(const struct lr_json *s)
            (double)num(at(s, "store", "bytes")) / 1048576,
            (double)num(at(s, "store", "bytes_max")) / 1048576,
            (unsigned long long)num(at(s, "store", "hot_entries")));
+    show_kv(lr_json_get(s, "kv"));
     show_models(lr_json_get(s, "models"));
     const struct lr_json *reasons = lr_json_get(s, "reasons");
     printf("no hit for    ");
@@ -282,16 +117,17 @@ static void show_stats(const struct lr_json *s)
 
 int lr_cmd_stats(struct lr_cli *cli)
 {
-    struct daemon d;
-    struct answer a;
+    struct lr_daemon d;
+    struct lr_reply a;
     bool json = lr_cli_take_flag(cli, "--json");
-    if (open_daemon(cli, &d) || ask_json(&d, "GET", "/larder/v1/stats", lr_str(NULL, 0), &a))
+    if (lr_daemon_open(cli, &d) ||
+        lr_daemon_json(&d, "GET", "/larder/v1/stats", lr_str(NULL, 0), &a))
         return 1;
     if (json)
         printf("%.*s\n", (int)a.text.len, a.text.p);
     else
         show_stats(a.root);
-    free_answer(&a);
+    lr_reply_free(&a);
     return 0;
 }
 
@@ -331,15 +167,15 @@ static void show_requests(const struct lr_json *root)
 }
 
 /* One picture of the house; three questions. */
-static int draw_top(const struct daemon *d, bool terminal)
+static int draw_top(const struct lr_daemon *d, bool terminal)
 {
-    struct answer s, i, q;
+    struct lr_reply s, i, q;
     int rc = 1;
-    if (ask_json(d, "GET", "/larder/v1/stats?minutes=1", lr_str(NULL, 0), &s))
+    if (lr_daemon_json(d, "GET", "/larder/v1/stats?minutes=1", lr_str(NULL, 0), &s))
         return 1;
-    if (ask_json(d, "GET", "/larder/v1/instances", lr_str(NULL, 0), &i))
+    if (lr_daemon_json(d, "GET", "/larder/v1/instances", lr_str(NULL, 0), &i))
         goto undo_stats;
-    if (ask_json(d, "GET", "/larder/v1/requests?limit=15", lr_str(NULL, 0), &q))
+    if (lr_daemon_json(d, "GET", "/larder/v1/requests?limit=15", lr_str(NULL, 0), &q))
         goto undo_instances;
     if (terminal)
         printf("\033[H\033[2J"); /* home, clear */
@@ -347,19 +183,19 @@ static int draw_top(const struct daemon *d, bool terminal)
     show_instances(i.root);
     show_requests(q.root);
     rc = fflush(stdout) ? 1 : 0;
-    free_answer(&q);
+    lr_reply_free(&q);
 undo_instances:
-    free_answer(&i);
+    lr_reply_free(&i);
 undo_stats:
-    free_answer(&s);
+    lr_reply_free(&s);
     return rc;
 }
 
 /* One plain line a second where nobody can redraw. */
-static int line_top(const struct daemon *d)
+static int line_top(const struct lr_daemon *d)
 {
-    struct answer s;
-    if (ask_json(d, "GET", "/larder/v1/stats?minutes=1", lr_str(NULL, 0), &s))
+    struct lr_reply s;
+    if (lr_daemon_json(d, "GET", "/larder/v1/stats?minutes=1", lr_str(NULL, 0), &s))
         return 1;
     const struct lr_json *t = lr_json_get(s.root, "totals");
     printf(
@@ -371,15 +207,15 @@ static int line_top(const struct daemon *d)
         (unsigned long long)num(at(s.root, "store", "entries")),
         (unsigned long long)num(lr_json_get(s.root, "flights")));
     int rc = fflush(stdout) ? 1 : 0;
-    free_answer(&s);
+    lr_reply_free(&s);
     return rc;
 }
 
 int lr_cmd_top(struct lr_cli *cli)
 {
-    struct daemon d;
+    struct lr_daemon d;
     bool once = lr_cli_take_flag(cli, "--once"), terminal = isatty(STDOUT_FILENO);
-    if (open_daemon(cli, &d))
+    if (lr_daemon_open(cli, &d))
         return 1;
     for (;;) {
         int status = terminal || once ? draw_top(&d, terminal && !once) : line_top(&d);
@@ -479,22 +315,22 @@ int lr_cmd_explain(struct lr_cli *cli)
 {
     const char *against = lr_cli_take(cli, "--against");
     bool json = lr_cli_take_flag(cli, "--json");
-    struct daemon d;
-    struct answer a;
+    struct lr_daemon d;
+    struct lr_reply a;
     struct lr_buf path;
-    if (open_daemon(cli, &d))
+    if (lr_daemon_open(cli, &d))
         return 1;
     if (cli->argc != 1)
-        return usage("explain ID [--against ID2] [--json]");
+        return lr_daemon_usage("explain ID [--against ID2] [--json]");
     lr_buf_init(&path, 1000);
     lr_buf_addz(&path, "/larder/v1/explain/");
-    add_word(&path, cli->argv[0]);
+    lr_daemon_word(&path, cli->argv[0]);
     if (against) {
         lr_buf_addz(&path, "?against=");
-        add_word(&path, against);
+        lr_daemon_word(&path, against);
     }
     lr_buf_addc(&path, 0);
-    int rc = path.rc ? path.rc : ask_json(&d, "GET", path.p, lr_str(NULL, 0), &a);
+    int rc = path.rc ? path.rc : lr_daemon_json(&d, "GET", path.p, lr_str(NULL, 0), &a);
     lr_buf_free(&path);
     if (rc)
         return 1;
@@ -502,7 +338,7 @@ int lr_cmd_explain(struct lr_cli *cli)
         printf("%.*s\n", (int)a.text.len, a.text.p);
     else
         show_explained(a.root);
-    free_answer(&a);
+    lr_reply_free(&a);
     return 0;
 }
 
@@ -521,7 +357,7 @@ static size_t take_selectors(struct lr_cli *cli, struct lr_buf *path)
         if (!v)
             continue;
         lr_buf_addf(path, "%c%s=", n++ ? '&' : '?', selectors[i]);
-        add_word(path, v);
+        lr_daemon_word(path, v);
     }
     return n;
 }
@@ -546,22 +382,23 @@ static void show_list(const struct lr_json *root)
 }
 
 /* All pages of a list. */
-static int list_entries(const struct daemon *d, const struct lr_buf *select, size_t n)
+static int list_entries(const struct lr_daemon *d, const struct lr_buf *select, size_t n)
 {
     uint64_t cursor = 0;
     printf("%-33s%-26s%-14s%-18s %11s %7s %10s\n", "entry", "model", "tag", "tenant", "age", "hits",
            "bytes");
     do {
         char path[1200];
-        struct answer a;
+        struct lr_reply a;
         int k = snprintf(path, sizeof path, "/larder/v1/entries%.*s%climit=500&cursor=%llu",
                          (int)select->len, select->p ? select->p : "", n ? '&' : '?',
                          (unsigned long long)cursor);
-        if (k < 0 || (size_t)k >= sizeof path || ask_json(d, "GET", path, lr_str(NULL, 0), &a))
+        if (k < 0 || (size_t)k >= sizeof path ||
+            lr_daemon_json(d, "GET", path, lr_str(NULL, 0), &a))
             return 1;
         show_list(a.root);
         cursor = num(lr_json_get(a.root, "cursor"));
-        free_answer(&a);
+        lr_reply_free(&a);
     } while (cursor);
     return 0;
 }
@@ -584,20 +421,20 @@ static void show_one(const struct lr_json *root)
     }
 }
 
-static int act(const struct daemon *d, const char *method, struct lr_buf *path, struct lr_str body,
-               void (*show)(const struct lr_json *))
+static int act(const struct lr_daemon *d, const char *method, struct lr_buf *path,
+               struct lr_str body, void (*show)(const struct lr_json *))
 {
-    struct answer a;
+    struct lr_reply a;
     lr_buf_addc(path, 0);
-    if (path->rc || ask_json(d, method, path->p, body, &a))
+    if (path->rc || lr_daemon_json(d, method, path->p, body, &a))
         return 1;
     show(a.root);
-    free_answer(&a);
+    lr_reply_free(&a);
     return 0;
 }
 
 /* An entry's hex digits, or the id of a request that was answered from it. */
-static int report_bad(const struct daemon *d, const char *id)
+static int report_bad(const struct lr_daemon *d, const char *id)
 {
     struct lr_buf body, path;
     lr_buf_init(&body, 1000);
@@ -613,7 +450,7 @@ static int report_bad(const struct daemon *d, const char *id)
     return status;
 }
 
-static int answer_verb(struct lr_cli *cli, const struct daemon *d, const struct lr_buf *select,
+static int answer_verb(struct lr_cli *cli, const struct lr_daemon *d, const struct lr_buf *select,
                        size_t n, bool dry, struct lr_buf *path)
 {
     const char *verb = cli->argc > 0 ? cli->argv[0] : "", *id = cli->argc > 1 ? cli->argv[1] : NULL;
@@ -623,11 +460,11 @@ static int answer_verb(struct lr_cli *cli, const struct daemon *d, const struct 
         status = list_entries(d, select, n);
     } else if (strcmp(verb, "get") == 0 && cli->argc == 2 && !n) {
         lr_buf_addz(path, "/larder/v1/entries/");
-        add_word(path, id);
+        lr_daemon_word(path, id);
         status = act(d, "GET", path, none, show_one);
     } else if (strcmp(verb, "delete") == 0 && cli->argc == 2 && !n && !dry) {
         lr_buf_addz(path, "/larder/v1/entries/");
-        add_word(path, id);
+        lr_daemon_word(path, id);
         status = act(d, "DELETE", path, none, show_deleted);
     } else if (strcmp(verb, "delete") == 0 && cli->argc == 1 && n) {
         lr_buf_addf(path, "/larder/v1/entries%.*s%s", (int)select->len, select->p,
@@ -644,18 +481,18 @@ static int answer_verb(struct lr_cli *cli, const struct daemon *d, const struct 
 
 int lr_cmd_answer(struct lr_cli *cli)
 {
-    struct daemon d;
+    struct lr_daemon d;
     struct lr_buf path, select;
     lr_buf_init(&path, 1000);
     lr_buf_init(&select, 800);
     bool dry = lr_cli_take_flag(cli, "--dry-run");
     size_t n = take_selectors(cli, &select); /* before the options of the table are read */
     int status =
-        select.rc || open_daemon(cli, &d) ? 1 : answer_verb(cli, &d, &select, n, dry, &path);
+        select.rc || lr_daemon_open(cli, &d) ? 1 : answer_verb(cli, &d, &select, n, dry, &path);
     lr_buf_free(&select);
     lr_buf_free(&path);
     return status == 2
-               ? usage("answer list [SELECTORS] | get ID | delete ID|SELECTORS [--dry-run] | "
+               ? lr_daemon_usage("answer list [SELECTORS] | get ID | delete ID|SELECTORS [--dry-run] | "
                        "flush [--dry-run] | bad ID\n"
                        "selectors: --tag T --tenant N --model M --category C --prefix HEX --age 2h")
                : status;
@@ -665,15 +502,15 @@ int lr_cmd_answer(struct lr_cli *cli)
 
 int lr_cmd_trace(struct lr_cli *cli)
 {
-    struct daemon d;
+    struct lr_daemon d;
     struct lr_buf out;
     const char *file = lr_cli_take(cli, "--out");
-    if (open_daemon(cli, &d))
+    if (lr_daemon_open(cli, &d))
         return 1;
     if (cli->argc != 1 || strcmp(cli->argv[0], "export") != 0)
-        return usage("trace export [--out F]");
-    lr_buf_init(&out, ANSWER_MAX);
-    int status = ask(&d, "GET", "/larder/v1/trace", lr_str(NULL, 0), &out) ? 1 : 0;
+        return lr_daemon_usage("trace export [--out F]");
+    lr_buf_init(&out, LR_REPLY_MAX);
+    int status = lr_daemon_ask(&d, "GET", "/larder/v1/trace", lr_str(NULL, 0), &out) ? 1 : 0;
     if (!status)
         status = write_out(file, lr_buf_str(&out));
     lr_buf_free(&out);

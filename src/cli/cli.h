@@ -48,6 +48,7 @@ int lr_cmd_top(struct lr_cli *);
 int lr_cmd_explain(struct lr_cli *);
 int lr_cmd_answer(struct lr_cli *);
 int lr_cmd_trace(struct lr_cli *);
+int lr_cmd_kv(struct lr_cli *);         /* kv.c */
 int lr_cmd_doctor(struct lr_cli *);     /* doctor.c */
 int lr_cmd_docs(struct lr_cli *);       /* docs.c: man page, completion, larder.yaml */
 int lr_cmd_eval(struct lr_cli *);       /* eval.c: what measures models on this machine */

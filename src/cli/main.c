@@ -14,6 +14,8 @@ const struct lr_command lr_commands[] = {
      lr_cmd_explain, LR_TAKES_OPTIONS},
     {"answer", "list|get|delete|flush|bad ...", "stored answers: look, delete, report a bad hit",
      lr_cmd_answer, LR_TAKES_OPTIONS},
+    {"kv", "lookup|move|health|doctor ...", "the KV store: look, pin, move, clear, limit, diagnose",
+     lr_cmd_kv, LR_TAKES_OPTIONS},
     {"key", "add NAME | list | revoke ID", "client keys of managed mode", lr_cmd_key, LR_TAKES_OPTIONS},
     {"trace", "export [--out F]", "recent requests as JSONL, without text", lr_cmd_trace, LR_TAKES_OPTIONS},
     {"doctor", "[--print-config]", "check configuration, upstreams and the data directory",

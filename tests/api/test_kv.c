@@ -298,6 +298,84 @@ static void a_quota_holds_and_survives_a_restart(void **state)
     gw_free(g);
 }
 
+/* ---- the command line ---- */
+
+/* `larder kv WORDS...` of a running daemon; exit status, output in out. */
+static int kv_v(const struct gw *g, char *out, size_t cap, const char *const *more)
+{
+    char listen[40];
+    const char *args[24] = {"kv"};
+    size_t n = 1;
+    snprintf(listen, sizeof listen, "127.0.0.1:%d", g->port);
+    for (; *more; more++)
+        args[n++] = *more;
+    args[n++] = "--listen";
+    args[n++] = listen;
+    args[n++] = "--data";
+    args[n++] = g->dir;
+    args[n] = NULL;
+    return larder(out, cap, args);
+}
+#define KV(status, out, ...)                                                                       \
+    assert_int_equal(kv_v(gw, out, sizeof out, (const char *const[]){__VA_ARGS__, NULL}), status)
+
+static void told(const char *out, const char *what)
+{
+    if (!strstr(out, what))
+        fail_msg("no '%s' in %s", what, out);
+}
+
+static void the_shell_does_the_same(void **state)
+{
+    (void)state;
+    char out[16384], reply[256], path[300];
+    int fd = dial(resp_port(gw));
+    redis(fd, reply, "MSET", "s1", "1", "s2", "22", "sm@1@0@aa@half", "1");
+    KV(0, out, "lookup", "s1", "gone");
+    told(out, "memory");
+    told(out, "absent");
+    KV(0, out, "lookup", "s1", "--json");
+    assert_string_equal(json_at(out, "found"), "true");
+    snprintf(path, sizeof path, "%s", json_at(out, "id"));
+    KV(0, out, "lookup", "--ids", path);
+    told(out, path);
+    KV(0, out, "pin", "s1", "s2", "--ttl", "1h");
+    told(out, "pinned        2");
+    KV(0, out, "unpin", "s1");
+    KV(0, out, "move", "out", "s2");
+    told(out, "moved         1");
+    KV(0, out, "prefix", "s1", "s2", "s3");
+    told(out, "here          2");
+    snprintf(path, sizeof path, "%s/tokens", gw->dir);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs("[1, 2, 3\n4]", f);
+    fclose(f);
+    KV(0, out, "prefix", "--tokens", path, "--model", "m", "--block", "2");
+    told(out, "asked         2");
+    KV(0, out, "health");
+    told(out, "well: ");
+    told(out, "memory   ok");
+    KV(0, out, "quota");
+    told(out, "p-");
+    KV(0, out, "epoch", "bump", "3");
+    told(out, "durable       true");
+    KV(0, out, "clear", "--model", "sm", "--dry-run");
+    told(out, "matched       1");
+    KV(0, out, "clear", "--all");
+    redis(fd, reply, "DBSIZE");
+    assert_string_equal(reply, ":0");
+    KV(0, out, "doctor");
+    KV(2, out, "clear", "all");
+    KV(2, out, "lookup");
+    KV(2, out, "health", "--ttl", "1h");
+    KV(2, out, "lookup", "a", "--dry-run");
+    KV(2, out, "nonsense");
+    KV(1, out, "clear"); /* the daemon refuses: it was not said what */
+    KV(1, out, "move", "moon", "s1");
+    close(fd);
+}
+
 /* ---- the doctor ---- */
 
 /* As LMCache's engine does: asks for each chunk, then sends it. */
@@ -337,6 +415,12 @@ static void the_doctor_tells_why_clients_share_nothing(void **state)
          "\"reason\":\"hash-seed\",\"sure\":false,\"model\":\"llama\"", "PYTHONHASHSEED=0",
          "\"reason\":\"dtype\",\"sure\":true,\"model\":\"qwen\"", "half | bfloat16",
          "\"reason\":\"half-pairs\"");
+    char out[16384];
+    KV(1, out, "doctor");
+    told(out, "engine-4");
+    told(out, "SURE: qwen: ");
+    told(out, "LIKELY: llama: ");
+    told(out, "PYTHONHASHSEED=0");
     gw = kept;
     assert_int_equal(gw_stop(g, SIGTERM), 0);
     gw_free(g);
@@ -353,6 +437,7 @@ int main(void)
         cmocka_unit_test(health_tells_tiers_and_counts),
         cmocka_unit_test(without_a_store_the_verbs_say_so),
         cmocka_unit_test(a_quota_holds_and_survives_a_restart),
+        cmocka_unit_test(the_shell_does_the_same),
         cmocka_unit_test(the_doctor_tells_why_clients_share_nothing),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
