@@ -14,6 +14,7 @@
 
 #include "base/base.h"
 #include "dialect/dialect.h"
+#include "match/match.h"
 
 /* ---- keys (key.c; docs/formats/key.md) ------------------------------------------------------- */
 
@@ -200,6 +201,114 @@ struct lr_answer_stats {
     uint64_t index_bytes; /* memory of the index itself */
 };
 void lr_answer_stats(struct lr_answer *, struct lr_answer_stats *out);
+
+/* ---- the semantic shelf (sem.c, sem_find.c) ---------------------------------------------------
+ *
+ * Which stored questions could mean the same, and what speaks against each. It holds no answers (those
+ * are documents) and makes no decision: the caller judges candidates and says how that went.
+ *
+ *   lr_sem_context   the turns before -> the entry that the conversation stands on     ("context chain")
+ *   lr_sem_find      question -> candidates of the same partition and context, best first, each with
+ *                    the gate that refuses it, if one does
+ *   lr_sem_put / _alias / _label / _bad / _del
+ *
+ * A tenant's vectors are in its own arena and indexes; no search looks beyond one partition of one
+ * tenant. All functions are thread-safe; a struct lr_sem_reader is one thread's at a time. */
+
+#define LR_SEM_CATEGORIES 32u
+#define LR_SEM_FOUND_MAX  16u
+
+struct lr_sem;
+struct lr_sem_reader;
+struct lr_sem_opts {
+    unsigned dim;          /* of vectors */
+    uint8_t encoder[32];   /* who made them */
+    uint64_t secret;       /* of the deployment: what facts and sketches were read with */
+    uint64_t bytes_max;    /* of everything; 0 = 256 MiB */
+    uint64_t tenant_max;   /* of one tenant's vectors; 0 = bytes_max */
+    double share[LR_SEM_CATEGORIES]; /* of bytes_max that a category may use; 0 = all */
+    uint8_t probation;     /* agreements before an entry serves other writers */
+};
+int lr_sem_open(struct lr_sem **out, const struct lr_sem_opts *);
+void lr_sem_close(struct lr_sem *); /* after its readers. NULL is fine */
+int lr_sem_reader_open(struct lr_sem *, struct lr_sem_reader **out);
+void lr_sem_reader_close(struct lr_sem_reader *);
+
+/* A question, prepared by its asker: vector by the encoder (unit length), facts and sketch by match/
+ * with the deployment's secret. */
+struct lr_sem_question {
+    struct lr_str text;
+    const float *vector;
+    const struct lr_facts *facts;
+    const struct lr_sketch *sketch;
+};
+
+struct lr_sem_note {
+    struct lr_digest key;     /* of the document */
+    struct lr_digest partition, parent; /* parent: lr_sem_context's; zero: stand-alone */
+    struct lr_digest turn;    /* the request's last turn id */
+    struct lr_digest said;    /* lr_meaning_said of the answer; zero: no follow-up can stand on it */
+    uint64_t tenant, writer;  /* writer: hash of the end user; 0: nobody in particular */
+    uint64_t now_ms;
+    uint8_t category;
+    struct lr_str before;     /* for the verifier */
+};
+/* Copies everything. Replaces an entry of the same key (its labels stay). Evicts the oldest of a
+ * category that is over its share, else the oldest of the largest. LR_EDENIED: the writer floods the
+ * shelf with near-duplicates. LR_EINVAL: dated or too long questions, categories out of range.
+ * LR_EOVER, LR_ENOMEM. */
+int lr_sem_put(struct lr_sem *, const struct lr_sem_note *, const struct lr_sem_question *);
+/* The request of this turn id was given that entry's answer: follow-ups find it. Forgotten with it. */
+int lr_sem_alias(struct lr_sem *, const struct lr_digest *turn, const struct lr_digest *key);
+int lr_sem_del(struct lr_sem *, const struct lr_digest *key);
+
+struct lr_sem_found {
+    struct lr_digest key;
+    float sim;            /* cosine of the encoder */
+    float shared;         /* of words and letters: lr_sketch_same */
+    const char *gate;     /* NULL, or what refuses it: a gate's name, "sketch", "probation" */
+    struct lr_bound_seen seen;
+    struct lr_digest said;
+    uint64_t writer, created_ms;
+    uint8_t category;
+    struct lr_str text, before; /* arena memory */
+};
+struct lr_sem_ask {
+    struct lr_digest partition, parent;
+    uint64_t tenant, writer;
+    float floor;          /* of the cosine */
+    float shared_floor;   /* of the sketches */
+    size_t k;             /* wanted, at most LR_SEM_FOUND_MAX */
+};
+/* Candidates that no gate refuses first, then the others, each by cosine. LR_ENOMEM. */
+int lr_sem_find(struct lr_sem *, struct lr_sem_reader *, const struct lr_sem_ask *,
+                const struct lr_sem_question *, struct lr_arena *a,
+                struct lr_sem_found found[LR_SEM_FOUND_MAX], size_t *n);
+
+/* How an earlier turn that is not known by its id is recognised: prepares its text as a question. */
+typedef int (*lr_sem_prepare)(void *ctx, struct lr_str text, struct lr_sem_question *out);
+/* The entry that the turns before the question lead to: by turn id, else by meaning (the best
+ * candidate at or above ask->floor that no gate refuses), one turn after the other. What was said must
+ * be that entry's answer, or, when strict is false, may be unknown. Zero digest for stand-alone
+ * questions; LR_ENOENT: an unknown context, which shares nothing. */
+int lr_sem_context(struct lr_sem *, struct lr_sem_reader *, const struct lr_sem_ask *,
+                   const struct lr_meaning *, bool strict, lr_sem_prepare prepare, void *ctx,
+                   struct lr_digest *parent);
+
+/* A candidate at this score was judged. right: also one agreement towards the end of probation, when
+ * the asker is another writer. LR_ENOENT. */
+int lr_sem_label(struct lr_sem *, const struct lr_digest *key, uint64_t writer, float score, bool right);
+/* The entry was wrong for somebody: it goes, and neighbours at least this near are believed less.
+ * *n: how many. LR_ENOENT. */
+int lr_sem_bad(struct lr_sem *, struct lr_sem_reader *, const struct lr_digest *key, float near,
+               size_t *n);
+/* Labels of a category, for lr_bound_floor. */
+void lr_sem_bound(struct lr_sem *, uint8_t category, struct lr_bound *out);
+
+struct lr_sem_stats {
+    uint64_t entries, partitions, tenants, aliases, bytes, evicted, floods;
+};
+void lr_sem_stats(struct lr_sem *, struct lr_sem_stats *out);
 
 /* ---- the raw shortcut (raw.c) ---------------------------------------------------------------- */
 
