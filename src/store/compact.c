@@ -185,7 +185,10 @@ static int empty(struct lr_disk *d, struct lr_segment *g)
     struct emptying m = {.disk = d, .seg = g, .others = lr_segment_min_seq(d, g)};
     struct lr_wait *wait;
     lr_buf_init(&m.notes, NOTES_MAX);
-    int rc = lr_segment_walk(d, g, move_row, &m);
+    bool doubt = false;
+    int rc = lr_segment_walk(d, g, move_row, &m, &doubt);
+    if (!rc && doubt)
+        rc = LR_ECORRUPT; /* while it is there a restart knows that something is missing */
     if (!rc)
         rc = write_notes(&m);
     lr_buf_free(&m.notes);

@@ -12,10 +12,19 @@
  * again. Bytes that look like a record but are a client's payload do not check: sums are seeded with
  * the segment's salt (segment.c).
  *
- * Doubt. A file that cannot be read may have held the newest value of anything older than the next
- * file's `since` (the number given last when that file was made): all of that is dropped, a miss
- * where there could have been an answer. So is what a WIPE note covers. A value whose payload is
- * damaged in a file without footer stands for the note that it is gone.
+ * Torn or damaged? What was not synced is missing in whole sectors, and a new file holds zeros there;
+ * a block of 64 bytes lies in one sector. So a head, mark or note of zeros was never promised to
+ * anybody and is passed over. Bytes that stand where a record must begin (right behind a sound one)
+ * and are neither sound nor zero were written and went bad, and may hide the newest value of an id,
+ * or a deletion: an older value must not come back for it. One flipped bit is put right, by trying
+ * each against the sum (512 sums of 64 bytes; a wrong one fits once in 2^55); so we learn whose
+ * record it is. The record itself stays as it lies: a value among them stands for the note that it is
+ * gone, a note counts. What cannot be put right is doubt.
+ *
+ * Doubt. A file that cannot be read, or a place in one, may have held the newest value of anything
+ * older than the next file's `since` (the number given last when that file was made): all of that is
+ * dropped, a miss where there could have been an answer. So is what a WIPE note covers. A file with
+ * such a place gets no footer, or the next start would know nothing of it.
  *
  * What is trusted after this: that a row's place is one that a writer chose. That the bytes there
  * are right is checked when they are read.
@@ -27,6 +36,8 @@
 
 #define WINDOW    LR_MIB(1)
 #define ROWS_MAX  LR_MIB(64)
+#define SECTOR    512
+#define MEND_MAX  LR_KIB(4) /* of an object's header: 10 ms of sums */
 #define NUMBERS   (1u << 20) /* segments in a directory */
 #define DOUBT_GAP (1ull << 40) /* numbers: more than one file ever held */
 
@@ -78,11 +89,11 @@ static struct lr_row row_of(const struct lr_record *r, uint64_t off, const struc
                            .o = *o};
 }
 
-/* A value that is damaged, but says whose it was: nothing older of that id may come back. */
-static bool gone_of(const struct lr_record *r, const uint8_t *p, struct lr_row *row)
+/* A value that is damaged, but whose header says whose it was: nothing older of that id may come back. */
+static bool gone_of(const struct lr_record *r, const uint8_t *head, struct lr_row *row)
 {
     struct lr_object o;
-    if (r->type != LR_RECORD_OBJECT || lr_object_decode(p + LR_RECORD_HEAD, r->head, &o, NULL))
+    if (lr_object_decode(head, r->head, &o, NULL))
         return false;
     *row = (struct lr_row){.type = LR_RECORD_GONE,
                            .off = row->off,
@@ -92,35 +103,148 @@ static bool gone_of(const struct lr_record *r, const uint8_t *p, struct lr_row *
     return true;
 }
 
-static int scan(struct lr_disk *d, struct lr_segment *g, struct window *w,
-                int (*fn)(void *, const struct lr_row *), void *arg)
+/* What stands where a record may begin. */
+enum place { SOUND, MENDED, TORN, BAD };
+
+static enum place place_of(const uint8_t *p, uint64_t salt, struct lr_record *r)
 {
-    uint64_t off = LR_SEGMENT_HEAD;
-    bool lost = false;
-    while (off + LR_RECORD_HEAD <= g->size) {
-        const uint8_t *p;
-        struct lr_record r;
-        struct lr_object o = {0};
-        LR_TRY(look_at(d, g, w, off, LR_RECORD_HEAD, &p));
-        if (lr_record_head(p, g->info.salt, &r) || r.total > g->size - off) {
-            if (!lost)
-                lr_count(d->store, LR_STORE_RECOVER_SKIPPED);
-            lost = true;
-            off = (off / LR_VFS_ALIGN + 1) * LR_VFS_ALIGN;
-            continue;
-        }
-        lost = false;
-        if (r.type != LR_RECORD_PAD) {
-            LR_TRY(look_at(d, g, w, off, (size_t)r.total, &p));
-            int bad = lr_record_check(p, g->info.salt, true, &r, &o);
-            struct lr_row row = row_of(&r, off, &o);
-            if (bad)
-                lr_count(d->store, LR_STORE_RECOVER_SKIPPED);
-            if (!bad || gone_of(&r, p, &row))
-                LR_TRY(fn(arg, &row));
-        }
-        off += r.total;
+    uint8_t head[LR_RECORD_HEAD];
+    if (!lr_record_head(p, salt, r))
+        return SOUND;
+    if (lr_blank(p, LR_RECORD_HEAD))
+        return TORN;
+    memcpy(head, p, sizeof head);
+    return lr_block_mend(head, salt) && !lr_record_head(head, salt, r) ? MENDED : BAD;
+}
+
+/* A note with one bit wrong anywhere. */
+static enum place mend_note(const uint8_t *p, uint64_t salt, struct lr_record *r, struct lr_row *row)
+{
+    uint8_t note[LR_RECORD_NOTE];
+    struct lr_object none;
+    const uint8_t *body = p + LR_RECORD_HEAD, *mark = p + LR_RECORD_NOTE - LR_RECORD_MARK;
+    if (lr_blank(mark, LR_RECORD_MARK) || (r->type != LR_RECORD_WIPE && lr_blank(body, 64)))
+        return TORN;
+    memcpy(note, p, sizeof note);
+    if (!lr_note_mend(note, salt) || lr_record_check(note, salt, false, r, &none))
+        return BAD;
+    *row = row_of(r, row->off, &none);
+    return MENDED;
+}
+
+/* An object whose header has one bit wrong: whose was it? */
+static enum place mend_object(const uint8_t *head, const struct lr_record *r, struct lr_row *row)
+{
+    uint64_t begin = row->off + LR_RECORD_HEAD, end = begin + r->head, to;
+    for (uint64_t at = begin; at < end; at = to) {
+        to = (at / SECTOR + 1) * SECTOR < end ? (at / SECTOR + 1) * SECTOR : end;
+        if (lr_blank(head + (at - begin), (size_t)(to - at)))
+            return TORN;
     }
+    uint8_t *copy = r->head <= MEND_MAX ? lr_alloc(r->head) : NULL;
+    if (!copy)
+        return BAD;
+    memcpy(copy, head, r->head);
+    bool mended = lr_object_mend(copy, r->head) && gone_of(r, copy, row);
+    lr_free(copy);
+    return mended ? MENDED : BAD;
+}
+
+/* A record at p, all of it, that does not check or whose head was put right. MENDED: *row says what is
+ * left of it. */
+static enum place salvage(const uint8_t *p, uint64_t salt, struct lr_record *r, struct lr_row *row)
+{
+    if (r->type != LR_RECORD_OBJECT)
+        return mend_note(p, salt, r, row);
+    const uint8_t *head = p + LR_RECORD_HEAD;
+    return gone_of(r, head, row) ? MENDED : mend_object(head, r, row);
+}
+
+/* Does a footer begin here, whose end was lost? Its rows speak of what lies before them. */
+static bool rows_begin(struct lr_disk *d, struct lr_segment *g, struct window *w, uint64_t off)
+{
+    size_t n = g->size - off < 2 * LR_VFS_ALIGN ? (size_t)(g->size - off) : 2 * LR_VFS_ALIGN;
+    const uint8_t *p;
+    struct lr_row row;
+    if (off % LR_VFS_ALIGN || look_at(d, g, w, off, n, &p))
+        return false;
+    struct lr_str rest = lr_str(p, n);
+    return lr_row_next(&rest, &row) == 1 && row.off < off && row.total <= off - row.off;
+}
+
+struct scan {
+    struct lr_disk *disk;
+    struct lr_segment *seg;
+    struct window *w;
+    int (*fn)(void *, const struct lr_row *);
+    void *arg;
+    bool *doubt;
+    bool follows; /* a record must begin here, if anything was written here */
+    bool lost;
+};
+
+/* Takes the record at *off, or passes over what is there. */
+static int scan_one(struct scan *c, uint64_t *off, uint64_t end)
+{
+    struct lr_segment *g = c->seg;
+    uint64_t salt = g->info.salt;
+    const uint8_t *p;
+    struct lr_record r;
+    LR_TRY(look_at(c->disk, g, c->w, *off, LR_RECORD_HEAD, &p));
+    enum place place = place_of(p, salt, &r);
+    if (place == TORN || place == BAD || r.total > end - *off) {
+        if (!c->lost)
+            lr_count(c->disk->store, LR_STORE_RECOVER_SKIPPED);
+        if (place == BAD && c->follows && !rows_begin(c->disk, g, c->w, *off))
+            *c->doubt = true;
+        c->lost = true;
+        c->follows = false;
+        *off = (*off / LR_VFS_ALIGN + 1) * LR_VFS_ALIGN;
+        return 0;
+    }
+    c->lost = false;
+    c->follows = true;
+    uint64_t at = *off;
+    *off += r.total;
+    if (r.type == LR_RECORD_PAD)
+        return 0;
+    struct lr_object o = {0};
+    LR_TRY(look_at(c->disk, g, c->w, at, (size_t)r.total, &p));
+    int bad = place == MENDED ? LR_ECORRUPT : lr_record_check(p, salt, true, &r, &o);
+    struct lr_row row = row_of(&r, at, &o);
+    if (bad) {
+        lr_count(c->disk->store, LR_STORE_RECOVER_SKIPPED);
+        place = salvage(p, salt, &r, &row);
+        *c->doubt = *c->doubt || place == BAD;
+    }
+    return !bad || place == MENDED ? c->fn(c->arg, &row) : 0;
+}
+
+/* Where records end, when the foot says so though its rows are bad. */
+static int end_of_records(struct scan *c, uint64_t *end)
+{
+    struct lr_segment *g = c->seg;
+    uint8_t foot[LR_SEGMENT_FOOT];
+    const uint8_t *p;
+    struct lr_foot f;
+    *end = g->size;
+    if (g->size < 2 * LR_SEGMENT_HEAD || g->size % LR_VFS_ALIGN)
+        return 0;
+    LR_TRY(look_at(c->disk, g, c->w, g->size - sizeof foot, sizeof foot, &p));
+    memcpy(foot, p, sizeof foot);
+    if (!lr_block_mend(foot, g->info.salt) || lr_foot_read(foot, g->info.salt, &f))
+        return 0;
+    if (f.end >= LR_SEGMENT_HEAD && f.end <= g->size)
+        *end = f.end;
+    return 0;
+}
+
+static int scan(struct scan *c)
+{
+    uint64_t off = LR_SEGMENT_HEAD, end;
+    LR_TRY(end_of_records(c, &end));
+    while (off + LR_RECORD_HEAD <= end)
+        LR_TRY(scan_one(c, &off, end));
     return 0;
 }
 
@@ -142,16 +266,18 @@ static int find_rows(struct lr_disk *d, struct lr_segment *g, struct window *w,
 }
 
 int lr_segment_walk(struct lr_disk *d, struct lr_segment *g,
-                    int (*fn)(void *arg, const struct lr_row *), void *arg)
+                    int (*fn)(void *arg, const struct lr_row *), void *arg, bool *doubt)
 {
     struct window w = {0};
+    struct scan c = {
+        .disk = d, .seg = g, .w = &w, .fn = fn, .arg = arg, .doubt = doubt, .follows = true};
     struct lr_foot foot;
     struct lr_str rows;
     struct lr_row row;
     int rc = find_rows(d, g, &w, &foot, &rows);
     if (rc == LR_ENOENT) {
         g->footed = false;
-        rc = scan(d, g, &w, fn, arg);
+        rc = scan(&c);
     } else if (!rc) {
         g->footed = true;
         int more;
@@ -273,10 +399,7 @@ static int take_row(void *arg, const struct lr_row *row)
 /* The process or the machine died before the first sync: nobody was promised what it held. */
 static bool is_blank(const uint8_t *p, uint64_t size)
 {
-    for (size_t i = 0; size >= LR_SEGMENT_HEAD && i < LR_SEGMENT_HEAD; i++)
-        if (p[i])
-            return false;
-    return true;
+    return size < LR_SEGMENT_HEAD || lr_blank(p, LR_SEGMENT_HEAD);
 }
 
 /* Head and size. LR_ENOENT: there never was one. */
@@ -334,13 +457,14 @@ static int recover_one(struct filling *f, uint32_t number)
     resolve_doubt(f, f->seg->info.since);
     f->max_seq = f->seg->info.since > f->max_seq ? f->seg->info.since : f->max_seq;
     lr_buf_reset(&f->rows);
-    rc = lr_segment_walk(d, f->seg, take_row, f);
-    if (rc) {
+    bool doubt = false;
+    rc = lr_segment_walk(d, f->seg, take_row, f, &doubt);
+    if (rc || doubt) {
         lr_count(d->store, LR_STORE_RECOVER_SKIPPED);
         f->doubt = true;
         f->seg->min_seq = 0; /* what it holds is not all known */
     }
-    if (!rc && !f->seg->footed && !f->rows.rc)
+    if (!rc && !doubt && !f->seg->footed && !f->rows.rc)
         f->seg->footed = !lr_segment_foot(d, f->seg, lr_buf_str(&f->rows)); /* else next time */
     f->seg->sealed = true;
     atomic_fetch_add(&d->bytes, f->seg->size);

@@ -157,6 +157,52 @@ int lr_record_check(const uint8_t *image, uint64_t salt, bool deep, struct lr_re
     return 0;
 }
 
+/* ---- one wrong bit ---- */
+
+bool lr_blank(const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (p[i])
+            return false;
+    return true;
+}
+
+/* Flips the one bit of n bytes at p that makes their sum the one at `at`, or that bit of it. */
+static bool mend(uint8_t *p, size_t n, uint64_t salt, uint8_t *at)
+{
+    uint64_t want = lr_le64(at), have = sum(p, n, salt);
+    if (want == have)
+        return true;
+    if (__builtin_popcountll(want ^ have) == 1) {
+        lr_put_le64(at, have);
+        return true;
+    }
+    for (size_t bit = 0; bit < 8 * n; bit++) {
+        p[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        if (sum(p, n, salt) == want)
+            return true;
+        p[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    return false;
+}
+
+bool lr_block_mend(uint8_t *p, uint64_t salt)
+{
+    return mend(p, 56, salt, p + 56);
+}
+
+bool lr_note_mend(uint8_t *p, uint64_t salt)
+{
+    uint8_t *mark = p + LR_RECORD_NOTE - LR_RECORD_MARK;
+    return mend(p, 56, salt, p + 56) && mend(mark, 56, salt, mark + 56) &&
+           mend(p + LR_RECORD_HEAD, 64, salt, mark + 24);
+}
+
+bool lr_object_mend(uint8_t *head, size_t n)
+{
+    return n > 8 && mend(head, n - 8, 0, head + n - 8);
+}
+
 /* ---- the file's ends ---- */
 
 void lr_segment_head(const struct lr_segment_info *s, uint8_t out[LR_SEGMENT_HEAD])

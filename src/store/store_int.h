@@ -48,6 +48,8 @@ static inline uint64_t lr_round_up(uint64_t n, uint64_t to)
 
 /* Puts the sums of payload's parts, and those over them, into an encoded header of n bytes. */
 void lr_object_seal(uint8_t *head, size_t n, const uint8_t *payload);
+/* Puts one wrong bit right in an encoded header of n bytes; 8 n sums of it. */
+bool lr_object_mend(uint8_t *head, size_t n);
 
 /* ---- chain.c ---- */
 
@@ -122,6 +124,11 @@ int lr_record_head(const uint8_t *p, uint64_t salt, struct lr_record *r);
 /* Completes r from the whole image: mark, header, id; the payload too when `deep`. *o may be NULL. */
 int lr_record_check(const uint8_t *image, uint64_t salt, bool deep, struct lr_record *r,
                     struct lr_object *o);
+/* Puts one wrong bit right in 64 bytes that end with the sum of those before: a head, mark or foot. */
+bool lr_block_mend(uint8_t *p, uint64_t salt);
+/* The same for a note of LR_RECORD_NOTE bytes whose head is sound, wherever the bit is. */
+bool lr_note_mend(uint8_t *p, uint64_t salt);
+bool lr_blank(const uint8_t *p, size_t n); /* all zeros */
 /* All parts of a payload against the sums of its header. */
 bool lr_payload_ok(const uint8_t *head, size_t head_n, const struct lr_object *o,
                    const uint8_t *payload);
@@ -471,9 +478,10 @@ void lr_writer_stop(struct lr_disk *);
 /* ---- recover.c ---- */
 
 /* Calls fn for each sound record: from the footer if there is one, else from the records
- * themselves, payloads checked (deep). fn's rows die with the call. */
+ * themselves, payloads checked (deep). fn's rows die with the call. *doubt becomes true when a
+ * record was lost of which nothing is known. */
 int lr_segment_walk(struct lr_disk *, struct lr_segment *,
-                    int (*fn)(void *arg, const struct lr_row *), void *arg);
+                    int (*fn)(void *arg, const struct lr_row *), void *arg, bool *doubt);
 /* Opens, reads and lists every segment of the directory, fills the index. */
 int lr_recover(struct lr_disk *);
 /* Rows and foot at the end of the file, synced. */
