@@ -5,10 +5,11 @@
  *
  *   read, copy   what memory gives: plain reads of, and memcpy within, a buffer of --mib (96)
  *   mul-1        one token over --mib of weights, k = 2048: GB/s of weights; compare with read
- *   mul-256      256 tokens, shapes of a 135M model (576 x 1536) and a 1B model (2048 x 5632):
- * GFLOP/s mulq-1, mulq-256   the same with activations of eight bits keys, mix    attention: 3
- * queries over 8192 rows of 64 in pieces of 32, enough heads for --mib the rest     on rows that
- * stay in the first-level cache, one thread
+ *   mul-24, -256 24 and 256 tokens, shapes of a 135M model (576 x 1536) and a 1B model (2048 x
+ *                5632): GFLOP/s
+ *   mulq-*       the same with tokens in fixed point
+ *   keys, mix    attention: 3 queries over 8192 rows of 64 in pieces of 32, heads enough for --mib
+ *   the rest     on rows that stay in the first-level cache, one thread
  *
  * Each line is the median of --runs (7) runs of some 50 ms, and the spread, largest minus smallest.
  * Threads split the rows evenly and start together; a run lasts until the last one is done.
@@ -224,7 +225,7 @@ SMALL(softmax, struct lr_kern_softmax s = LR_KERN_SOFTMAX_INIT; memcpy(y, x, ROW
       sink = j->k->softmax_push(&s, y, ROW))
 SMALL(hadamard, j->k->hadamard(y, ROW, 64))
 SMALL(rope, j->k->rope(y, ROW / 64, 64, 64, false, x))
-SMALL(act_q8, j->k->act_q8(j->act, x, ROW))
+SMALL(act_q16, j->k->act_q16(j->act, x, ROW))
 SMALL(topk, sink = (float)lr_kern_topk(x, ROW, 64, (uint32_t *)(void *)j->mem))
 
 static void bench_rows(struct job *j)
@@ -235,7 +236,7 @@ static void bench_rows(struct job *j)
     } all[] = {{"dot", do_dot},         {"dot_i8", do_dot_i8},   {"hamming", do_hamming},
                {"f32_to_f16", do_f16},  {"exp", do_exp},         {"silu_mul", do_silu_mul},
                {"rmsnorm", do_rmsnorm}, {"softmax", do_softmax}, {"hadamard", do_hadamard},
-               {"rope", do_rope},       {"act_q8", do_act_q8},   {"topk", do_topk}};
+               {"rope", do_rope},       {"act_q16", do_act_q16},   {"topk", do_topk}};
     j->dim = ROW;
     for (size_t i = 0; i < ROW; i++)
         j->out[i] = j->x[i];
@@ -253,7 +254,7 @@ static void bench_shape(struct job *j, enum lr_kern_type type, size_t k, size_t 
     j->n_tok = n_tok;
     j->w = (struct lr_kern_rows){type, j->mem, bytes, n};
     for (size_t t = 0; t < n_tok && type > LR_KERN_BF16; t++)
-        j->k->act_q8((char *)j->act + t * lr_kern_act_bytes(k), j->x + t * k, k);
+        j->k->act_q16((char *)j->act + t * lr_kern_act_bytes(k), j->x + t * k, k);
     double amount = n_tok == 1 ? (double)(bytes * n) : 2.0 * (double)(n * k * n_tok);
     for (int q = 0; q < (type > LR_KERN_BF16 ? 2 : 1); q++) {
         snprintf(name, sizeof name, "%s-%zu", q ? "mulq" : "mul", n_tok);
@@ -276,8 +277,10 @@ static void bench_type(struct job *j, enum lr_kern_type type, struct lr_rng *rng
             memcpy(j->mem + r * bytes, j->mem, bytes);
     free(row);
     bench_shape(j, type, k, n, 1);
-    if (type == LR_KERN_Q4_K || type == LR_KERN_F32 || type == LR_KERN_Q8_0)
+    if (type == LR_KERN_Q4_K || type == LR_KERN_F32 || type == LR_KERN_Q8_0) {
+        bench_shape(j, type, k, 5632, 24);
         bench_shape(j, type, k, 5632, 256);
+    }
     if (lr_kern_row_bytes(type, 576)) { /* K types need 256: the 135M shape mixes in others */
         bench_shape(j, type, 576, 1536, 256);
         bench_shape(j, type, 1536, 576, 256);

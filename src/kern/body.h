@@ -103,6 +103,7 @@ static uint32_t hamming(const void *a, const void *b, size_t n)
 }
 
 #include "kern/body_mul.h"
+#include "kern/body_q16.h"
 
 /* ---- rows of activations ---- */
 
@@ -291,7 +292,7 @@ const struct lr_kern VARIANT = {
     .hamming = hamming,
     .mul = mul,
     .mulq = mulq,
-    .act_q8 = act_q8,
+    .act_q16 = act_q16,
     .mix = mix,
     .axpy = axpy,
     .scale = scale,

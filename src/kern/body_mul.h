@@ -30,19 +30,10 @@
  * at 19, Q4_K at 16 GB/s; from codes these were 15.6 (Q8_0), 8.6, 9.5 and 9.4. Half of the gain is
  * asking for weights AHEAD of their use: at 2 KiB instead of 8 Q8_0 runs at 26 GB/s, without at 10.
  *
- * Dropped: tiles of integers. Weights interleaved by 16 rows and activations of eight bits reached
- * 680 GFLOP/s with VNNI, but such activations carry a relative error of 1/250 into every product,
- * logits within 1e-3 of the float model are promised, and prefill is already beyond its goal.
- * mulq keeps the arithmetic, row by row, for machines short of it.
+ * Products of integers, with tokens in fixed point, are body_q16.h; whole models use those. These
+ * here serve rows of floats, keys under attention, and whoever wants the weights' values themselves.
  */
 
-#define INLINE static inline __attribute__((always_inline))
-/* The sums must be registers, not an array: every loop over the tile has to be unrolled. */
-#ifdef __clang__
-#define UNROLLED(i, n) _Pragma("clang loop unroll(full)") for (int i = 0; i < (n); i++)
-#else
-#define UNROLLED(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
-#endif
 #define BAND ((size_t)32)
 
 #ifdef HAS_FETCH
@@ -672,91 +663,4 @@ static void mix(const struct lr_kern_rows *v, size_t k, const float *p, size_t p
             mix_plain(&b, part, p + r, p_stride, n_tok, out + at, out_stride);
         }
     }
-}
-
-/* ---- mulq: codes with codes ---- */
-
-/* A record of act_q8: n / 32 scales d, n / 32 sums d * (q0 + .. + q31), n codes. */
-static void act_q8(void *dst, const float *src, size_t n)
-{
-    float *d = (float *)dst, *sums = d + n / 32;
-    int8_t *q = (int8_t *)(sums + n / 32);
-    for (size_t i = 0; i < n; i += 32) {
-        v16 a = v_load(src + i), b = v_load(src + i + 16);
-        float top = v_hmax(v_max(v_abs(a), v_abs(b)));
-        float inv = top > 0 ? 127.0f / top : 0;
-        if (!(inv <=
-              0x1p126f)) /* 127 / top is no number any more: top is next to nothing, or NaN */
-            inv = 0;
-        v_to_i8(q + i, v_mul(a, v_set(inv)));
-        v_to_i8(q + i + 16, v_mul(b, v_set(inv)));
-        int32_t sum = 0;
-        for (size_t j = i; j < i + 32; j++)
-            sum += q[j];
-        d[i / 32] = inv > 0 ? top / 127.0f : 0;
-        sums[i / 32] = d[i / 32] * (float)sum;
-    }
-}
-
-/* Scales s * d for sixteen lanes of four codes each, from element i on. */
-INLINE v16 scales64(enum source from, const struct codes *c, const float *d, size_t i)
-{
-    if (from == FROM_CODES_BY_16)
-        return v_mul(v_each4(c->s + i / 16), v_each8(d + i / 32));
-    return v_mul(v_each8(c->s + i / 32), v_each8(d + i / 32));
-}
-
-/* One row's codes with one token's: sum of (s * d) * products, less sum of m * (d * codes). */
-INLINE float dot_codes(enum source from, const struct codes *c, const float *d, const float *sums,
-                       const int8_t *q, size_t n)
-{
-    v16 acc = v_zero(), less = v_zero();
-    size_t i = 0, g = 0, n32 = n / 32;
-    for (; i + 64 <= n; i += 64)
-        acc = v_fma(scales64(from, c, d, i), v_dot4(c->q + i, q + i), acc);
-    if (i < n) { /* 32 left; only types by 32 end so */
-        int8_t a[64] = {0}, b[64] = {0};
-        float s[2] = {c->s[i / 32], 0}, e[2] = {d[i / 32], 0};
-        memcpy(a, c->q + i, 32);
-        memcpy(b, q + i, 32);
-        acc = v_fma(v_mul(v_each8(s), v_each8(e)), v_dot4(a, b), acc);
-    }
-    if (from != FROM_OFFSET_CODES)
-        return v_sum(acc);
-    for (; g + 16 <= n32; g += 16)
-        less = v_fma(v_load(c->m + g), v_load(sums + g), less);
-    if (g < n32)
-        less = v_fma(v_load_n(c->m + g, n32 - g), v_load_n(sums + g, n32 - g), less);
-    return v_sum(acc) - v_sum(less);
-}
-
-/* A token's record, from element `at` on. */
-INLINE float dot_part(enum source from, const struct codes *c, const char *act, size_t k, size_t at,
-                      size_t n)
-{
-    const float *d = (const float *)(const void *)act, *sums = d + k / 32;
-    const int8_t *q = (const int8_t *)(sums + k / 32);
-    return dot_codes(from, c, d + at / 32, sums + at / 32, q + at, n);
-}
-
-static void mulq(const struct lr_kern_rows *w, size_t k, const void *x, size_t n_tok, float *out,
-                 size_t out_stride, void *scratch)
-{
-    struct codes *c = scratch;
-    enum source from = source_of(w->type);
-    const char *row = w->p;
-    for (size_t r = 0; r < w->n; r++, row += w->stride)
-        for (size_t at = 0; at < k; at += LR_KERN_BLOCK) {
-            size_t n = min_size(k - at, LR_KERN_BLOCK);
-            unpack(w->type, c, row, at, n);
-            const char *act = x;
-            for (size_t t = 0; t < n_tok; t++, act += lr_kern_act_bytes(k)) {
-                float sum = from == FROM_CODES ? dot_part(FROM_CODES, c, act, k, at, n)
-                            : from == FROM_OFFSET_CODES
-                                ? dot_part(FROM_OFFSET_CODES, c, act, k, at, n)
-                                : dot_part(FROM_CODES_BY_16, c, act, k, at, n);
-                float *to = out + t * out_stride + r;
-                *to = at ? *to + sum : sum;
-            }
-        }
 }

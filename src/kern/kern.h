@@ -134,17 +134,19 @@ struct lr_kern {
      * afterwards; one per thread. Threads split w or the tokens as they like. */
     void (*mul)(const struct lr_kern_rows *w, size_t k, const float *x, size_t x_stride,
                 size_t n_tok, float *out, size_t out_stride, void *scratch);
-    /* The same with activations of eight bits (act_q8), products of integers: for CPUs where decode
-     * is short of arithmetic and a relative error of about 1/250 per block of 32 does not matter.
-     * x: n_tok records of lr_kern_act_bytes(k) each, aligned to 4 bytes. Only quantised types. Four
-     * neighbouring products add up exactly; lane j takes the fours j, j + 16, ... of a block, times
-     * scale of w * scale of x, in one fused add each; the offsets of a block are a second sum over
-     * its groups of 32, taken off at the end. So no neighbour matters here either. */
+    /* The same with tokens in fixed point, products of integers: the arithmetic of whole models.
+     * Only quantised types. x: n_tok records of act_q16. With g running over the groups of a row in
+     * order (32 elements; 16 of Q6_K), n the exact sum of the group's products of codes, s and m
+     * its scale and offset as decode has them, d and e the token's of that block of 32:
+     *   sum = fma((float)n, s * d, sum), then, where the type has m, sum = fma(m, e, sum)
+     * from 0 on. So neighbours do not matter here either. */
     void (*mulq)(const struct lr_kern_rows *w, size_t k, const void *x, size_t n_tok, float *out,
                  size_t out_stride, void *scratch);
-    /* n floats (a multiple of 32) to a record of lr_kern_act_bytes(n), aligned to 4 bytes: per 32
-     * elements d = max|x| / 127, q = x * (127 / max|x|) to nearest even. Same on all variants. */
-    void (*act_q8)(void *dst, const float *src, size_t n);
+    /* n floats (a multiple of 32) to a record of lr_kern_act_bytes(n), aligned to 4 bytes, for the
+     * mulq of the same variant. Per 32 elements: d = max|x| / 32639; q = x * (32639 / max|x|) to
+     * nearest even; e = d * (float)(sum of q). |d * q - x| <= max|x| * 1.54e-5 in a block; blocks
+     * below 3.9e-34 become 0. A block that holds NaN or infinity makes every sum over it NaN. */
+    void (*act_q16)(void *dst, const float *src, size_t n);
     /* out[t * out_stride + i] += sum over r of p[t * p_stride + r] * value(v[r][i]), i < k: r by r,
      * in that order, one fused add each, onto what out holds: cutting v into pieces changes no bit.
      * For values under attention weights. scratch as for mul. */
@@ -191,8 +193,7 @@ int lr_kern_use(const char *name);
 
 /* Logits' normaliser: max + log(sum); -INFINITY when nothing but -INFINITY came in. */
 float lr_kern_lse(const struct lr_kern_softmax *s);
-/* Bytes of the record act_q8 makes of n elements: n / 32 scales, n / 32 scaled sums (floats),
- * codes. */
+/* Bytes of the record act_q16 makes of n elements: two and a half each. */
 size_t lr_kern_act_bytes(size_t n);
 
 /* ---- RoPE ---- */

@@ -9,6 +9,14 @@
 #include <assert.h>
 #include <math.h>
 
+#define INLINE static inline __attribute__((always_inline))
+/* The sums must be registers, not an array: every loop over the tile has to be unrolled. */
+#ifdef __clang__
+#define UNROLLED(i, n) _Pragma("clang loop unroll(full)") for (int i = 0; i < (n); i++)
+#else
+#define UNROLLED(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
+#endif
+
 /* One table per variant; which exist depends on the machine the compiler aims at. */
 extern const struct lr_kern lr_kern_portable;
 #if defined(__x86_64__)

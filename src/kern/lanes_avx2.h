@@ -95,13 +95,6 @@ static inline v16 v_i8(const int8_t *p)
 {
     return (v16){i8_half(p), i8_half(p + 8)};
 }
-static inline void v_to_i8(int8_t *p, v16 a)
-{
-    __m256i w = _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
-    w = _mm256_permute4x64_epi64(w, 0xd8); /* packs works within halves */
-    _mm_storeu_si128((__m128i *)(void *)p,
-                     _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
-}
 static inline v16 v_f16(const uint16_t *p)
 {
     return (v16){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)),
@@ -143,26 +136,105 @@ static inline float v_hmax(v16 a)
     return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
 }
 
-/* |a| * sign(b): pairs reach 2 * 128 * 127, which a signed word still holds. */
-static inline __m256 dot4_half(const int8_t *a, const int8_t *b)
+/* Panels of sixteen rows (body_q16.h): words, two of a row side by side; rows 0 - 7, 8 - 15. */
+#define Q_PANELS 1 /* 1 x 2 sums and floats of two registers each, four of weights: 13 of 16 */
+#define Q_TOKENS 2
+#define Q_CELL   128
+#define Q_BIASED 0
+typedef struct {
+    __m256i lo, hi;
+} q_sum;
+typedef struct {
+    __m256i lo[2], hi[2];
+} q_cell;
+typedef struct {
+    __m256i two[2];
+} q_four;
+
+static inline q_sum q_start(int32_t first)
 {
-    __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)a);
-    __m256i y = _mm256_loadu_si256((const __m256i *)(const void *)b);
-    __m256i two = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(y, x));
-    return _mm256_cvtepi32_ps(_mm256_madd_epi16(two, _mm256_set1_epi16(1)));
+    return (q_sum){_mm256_set1_epi32(first), _mm256_set1_epi32(first)};
 }
-static inline v16 v_dot4(const int8_t *a, const int8_t *b)
+static inline __m256i q_words(const int8_t *p)
 {
-    return (v16){dot4_half(a, b), dot4_half(a + 32, b + 32)};
+    return _mm256_load_si256((const __m256i *)(const void *)p);
 }
-static inline v16 v_each8(const float *p)
+static inline q_cell q_load_cell(const int8_t *p)
 {
-    return (v16){_mm256_set1_ps(p[0]), _mm256_set1_ps(p[1])};
+    return (q_cell){{q_words(p), q_words(p + 64)}, {q_words(p + 32), q_words(p + 96)}};
 }
-static inline v16 v_each4(const float *p)
+static inline q_four q_load_four(const char *p)
 {
-    return (v16){_mm256_set_m128(_mm_set1_ps(p[1]), _mm_set1_ps(p[0])),
-                 _mm256_set_m128(_mm_set1_ps(p[3]), _mm_set1_ps(p[2]))};
+    int32_t w[2];
+    memcpy(w, p, sizeof w);
+    return (q_four){{_mm256_set1_epi32(w[0]), _mm256_set1_epi32(w[1])}};
+}
+static inline q_sum q_dot(q_sum s, q_cell w, q_four x)
+{
+    UNROLLED(i, 2)
+    {
+        s.lo = _mm256_add_epi32(s.lo, _mm256_madd_epi16(w.lo[i], x.two[i]));
+        s.hi = _mm256_add_epi32(s.hi, _mm256_madd_epi16(w.hi[i], x.two[i]));
+    }
+    return s;
+}
+static inline v16 q_float(q_sum s)
+{
+    return (v16){_mm256_cvtepi32_ps(s.lo), _mm256_cvtepi32_ps(s.hi)};
+}
+static inline void q_codes(char *to, v16 a)
+{
+    __m256i w = _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm256_permute4x64_epi64(w, 0xd8));
+}
+/* Eight rows of eight words of 32 bits, turned. */
+static inline void q_turn(__m256i r[8])
+{
+    __m256i t[8];
+    UNROLLED(j, 4)
+    {
+        const int i = 2 * j;
+        t[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    UNROLLED(j, 2)
+    {
+        const int i = 4 * j;
+        r[i] = _mm256_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm256_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    UNROLLED(i, 4)
+    {
+        t[i] = _mm256_permute2x128_si256(r[i], r[i + 4], 0x20);
+        t[i + 4] = _mm256_permute2x128_si256(r[i], r[i + 4], 0x31);
+    }
+    memcpy(r, t, sizeof t);
+}
+/* 32 codes of sixteen rows to eight cells. */
+static inline void q_cells(int8_t cell[8][Q_CELL], const int8_t *codes, size_t stride, uint8_t bias)
+{
+    const __m256i first = _mm256_broadcastsi128_si256(
+        _mm_set_epi8(13, -1, 12, -1, 9, -1, 8, -1, 5, -1, 4, -1, 1, -1, 0, -1));
+    const __m256i second = _mm256_broadcastsi128_si256(
+        _mm_set_epi8(15, -1, 14, -1, 11, -1, 10, -1, 7, -1, 6, -1, 3, -1, 2, -1));
+    (void)bias;
+    for (size_t half = 0; half < 2; half++) {
+        __m256i r[8];
+        UNROLLED(i, 8)
+        {
+            const int8_t *row = codes + (8 * half + (size_t)i) * stride;
+            r[i] = _mm256_loadu_si256((const __m256i *)(const void *)row);
+        }
+        q_turn(r);
+        UNROLLED(j, 8)
+        {
+            __m256i *to = (__m256i *)(void *)(cell[j] + 32 * half);
+            _mm256_store_si256(to, _mm256_srai_epi16(_mm256_shuffle_epi8(r[j], first), 8));
+            _mm256_store_si256(to + 2, _mm256_srai_epi16(_mm256_shuffle_epi8(r[j], second), 8));
+        }
+    }
 }
 
 static inline int32_t dot_i8_64(const int8_t *a, const int8_t *b, size_t n64)

@@ -85,10 +85,6 @@ static inline v16 v_i8(const int8_t *p)
     return _mm512_cvtepi32_ps(
         _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
 }
-static inline void v_to_i8(int8_t *p, v16 a)
-{
-    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
-}
 static inline v16 v_f16(const uint16_t *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
@@ -136,35 +132,104 @@ static inline __m128 v_sum4(const v16 a[4])
 }
 #define HAS_SUM4
 
-/* Lane j: sum of the products 4j .. 4j + 3 of 64 codes; b in -127..127. */
-static inline v16 v_dot4(const int8_t *a, const int8_t *b)
+/* Panels of sixteen rows (body_q16.h). */
+#define Q_PANELS 2 /* with VNNI 2 x 4 sums of two registers, 2 x 4 of floats: 27 of 32 registers */
+#define Q_TOKENS 4
+
+static inline __m512i q_all(const char *p)
 {
-    __m512i x = _mm512_loadu_si512(a), y = _mm512_loadu_si512(b);
+    int32_t word;
+    memcpy(&word, p, sizeof word);
+    return _mm512_set1_epi32(word);
+}
+
 #ifdef __AVX512VNNI__
-    const __m512i half = _mm512_set1_epi8((char)-128);
-    __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_xor_si512(x, half), y);
-    sum = _mm512_sub_epi32(sum, _mm512_dpbusd_epi32(_mm512_setzero_si512(), half, y));
+#define Q_CELL   64
+#define Q_BIASED 1
+typedef struct {
+    __m512i h, l;
+} q_sum, q_four;
+typedef __m512i q_cell;
+
+static inline q_sum q_start(int32_t first)
+{
+    return (q_sum){_mm512_setzero_si512(), _mm512_set1_epi32(first)};
+}
+static inline q_cell q_load_cell(const int8_t *p)
+{
+    return _mm512_load_si512(p);
+}
+static inline q_four q_load_four(const char *p)
+{
+    return (q_four){q_all(p), q_all(p + 4)};
+}
+static inline q_sum q_dot(q_sum s, q_cell w, q_four x)
+{
+    return (q_sum){_mm512_dpbusd_epi32(s.h, w, x.h), _mm512_dpbusd_epi32(s.l, w, x.l)};
+}
+static inline v16 q_float(q_sum s)
+{
+    return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(s.h, 8), s.l));
+}
+static inline void q_codes(char *to, v16 a)
+{
+    __m512i q = _mm512_cvtps_epi32(a);
+    __m128i l = _mm512_cvtepi32_epi8(q);
+    __m128i h =
+        _mm512_cvtepi32_epi8(_mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(128)), 8));
+    _mm_storeu_si128((__m128i *)(void *)to, _mm_unpacklo_epi32(h, l));
+    _mm_storeu_si128((__m128i *)(void *)(to + 16), _mm_unpackhi_epi32(h, l));
+}
+/* Codes + bias of sixteen rows, four each, to a cell. */
+static inline void q_put(int8_t *cell, __m512i codes, int bias)
+{
+    (void)bias;
+    _mm512_store_si512(cell, codes);
+}
 #else
-    __m512i z = _mm512_mask_sub_epi8(y, _mm512_movepi8_mask(x), _mm512_setzero_si512(), y);
-    __m512i two = _mm512_maddubs_epi16(_mm512_abs_epi8(x), z);
-    __m512i sum = _mm512_madd_epi16(two, _mm512_set1_epi16(1));
+#define Q_CELL   128
+#define Q_BIASED 0
+typedef __m512i q_sum;
+typedef struct {
+    __m512i a, b; /* two words of each row; of the token in all lanes */
+} q_cell, q_four;
+
+static inline q_sum q_start(int32_t first)
+{
+    return _mm512_set1_epi32(first);
+}
+static inline q_cell q_load_cell(const int8_t *p)
+{
+    return (q_cell){_mm512_load_si512(p), _mm512_load_si512(p + 64)};
+}
+static inline q_four q_load_four(const char *p)
+{
+    return (q_four){q_all(p), q_all(p + 4)};
+}
+static inline q_sum q_dot(q_sum s, q_cell w, q_four x)
+{
+    s = _mm512_add_epi32(s, _mm512_madd_epi16(w.a, x.a));
+    return _mm512_add_epi32(s, _mm512_madd_epi16(w.b, x.b));
+}
+static inline v16 q_float(q_sum s)
+{
+    return _mm512_cvtepi32_ps(s);
+}
+static inline void q_codes(char *to, v16 a)
+{
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(a)));
+}
+static inline void q_put(int8_t *cell, __m512i codes, int bias)
+{
+    const __m512i first = _mm512_broadcast_i32x4(
+        _mm_set_epi8(13, -1, 12, -1, 9, -1, 8, -1, 5, -1, 4, -1, 1, -1, 0, -1));
+    const __m512i second = _mm512_broadcast_i32x4(
+        _mm_set_epi8(15, -1, 14, -1, 11, -1, 10, -1, 7, -1, 6, -1, 3, -1, 2, -1));
+    codes = _mm512_sub_epi8(codes, _mm512_set1_epi8((char)bias));
+    _mm512_store_si512(cell, _mm512_srai_epi16(_mm512_shuffle_epi8(codes, first), 8));
+    _mm512_store_si512(cell + 64, _mm512_srai_epi16(_mm512_shuffle_epi8(codes, second), 8));
+}
 #endif
-    return _mm512_cvtepi32_ps(sum);
-}
-/* Two floats, each eight times. */
-static inline v16 v_each8(const float *p)
-{
-    double two;
-    memcpy(&two, p, sizeof two);
-    const __m512i by8 = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
-    return _mm512_permutexvar_ps(by8, _mm512_castpd_ps(_mm512_set1_pd(two)));
-}
-/* Four floats, each four times. */
-static inline v16 v_each4(const float *p)
-{
-    const __m512i by4 = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-    return _mm512_permutexvar_ps(by4, _mm512_castps128_ps512(_mm_loadu_ps(p)));
-}
 
 static inline int32_t dot_i8_64(const int8_t *a, const int8_t *b, size_t n64)
 {

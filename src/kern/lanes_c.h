@@ -8,10 +8,15 @@
  *   v_max, v_min          a > b ? a : b and a < b ? a : b: b when either is NaN
  *   v_keep_from(k, x, y)  y, but 0 in lanes where x < k
  *   v_exp2i(t)            2^n for t = n + 1.5 * 2^23, -126 <= n <= 127
- *   v_i8, v_f16, v_bf16   sixteen narrow numbers as floats; v_to_i8: nearest, of -127..127
+ *   v_i8, v_f16, v_bf16   sixteen narrow numbers as floats
  *   v_sum, v_hmax         the tree of kern.h; the largest lane
- *   v_dot4(a, b)          lane j: sum of products 4j .. 4j + 3 of 64 bytes; b in -127..127
- *   v_each8, v_each4      two floats, each eight times; four floats, each four times
+ *   q_sum                 sixteen exact sums of products; q_start: all of them that number
+ *   q_dot(s, cell, four)  adds the products of four codes of each row with four of a token
+ *   q_float(s)            the sums as floats
+ *   q_codes(to, v)        sixteen whole numbers of a token within 32639 to 32 bytes: 8 a q_four
+ *   q_cells               32 codes of sixteen rows, `stride` bytes apart, to eight cells of Q_CELL
+ *                         bytes; Q_BIASED: codes + bias, unsigned
+ *   Q_PANELS, Q_TOKENS    shape of the register tile of mulq
  *   dot_i8_64             sum over n64 * 64 products of signed bytes
  *   f16_one(p)            one binary16 in memory
  *   ROWS, TOKENS          shape of the register tile of mul; TOKENS_FUSED: when it also decodes
@@ -123,15 +128,6 @@ static inline v16 v_i8(const int8_t *p)
         t[i] = p[i];
     return v_load(t);
 }
-static inline void v_to_i8(int8_t *p, v16 a)
-{
-    /* adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the low bits */
-    a = v_add(a, v_set(0x1.8p23f));
-    uint32_t bits[16];
-    memcpy(bits, &a, sizeof bits);
-    for (int i = 0; i < 16; i++)
-        p[i] = (int8_t)(uint8_t)bits[i];
-}
 static inline v16 v_f16(const uint16_t *p)
 {
     float t[16];
@@ -177,26 +173,67 @@ static inline float v_hmax(v16 a)
     return m;
 }
 
-static inline v16 v_dot4(const int8_t *a, const int8_t *b)
+/* Panels of sixteen rows (body_q16.h): words, row by row. */
+#define Q_PANELS 1
+#define Q_TOKENS 2
+#define Q_CELL   128
+#define Q_BIASED 0
+typedef struct {
+    int32_t row[16];
+} q_sum;
+typedef const int16_t *q_cell;
+typedef struct {
+    int16_t q[4];
+} q_four;
+
+static inline q_sum q_start(int32_t first)
+{
+    q_sum s;
+    for (int r = 0; r < 16; r++)
+        s.row[r] = first;
+    return s;
+}
+static inline q_cell q_load_cell(const int8_t *p)
+{
+    return (const int16_t *)(const void *)p;
+}
+static inline q_four q_load_four(const char *p)
+{
+    q_four x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+static inline q_sum q_dot(q_sum s, q_cell w, q_four x)
+{
+    for (int r = 0; r < 16; r++, w += 4)
+        s.row[r] += w[0] * x.q[0] + w[1] * x.q[1] + w[2] * x.q[2] + w[3] * x.q[3];
+    return s;
+}
+static inline v16 q_float(q_sum s)
 {
     float t[16];
-    for (int i = 0; i < 16; i++, a += 4, b += 4)
-        t[i] = (float)(a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]);
+    for (int r = 0; r < 16; r++)
+        t[r] = (float)s.row[r];
     return v_load(t);
 }
-static inline v16 v_each8(const float *p)
+static inline void q_codes(char *to, v16 a)
 {
-    v16 r;
-    for (int i = 0; i < 4; i++)
-        r.q[i] = (quad){p[i / 2], p[i / 2], p[i / 2], p[i / 2]};
-    return r;
+    float t[16];
+    int16_t w[16];
+    v_store(t, a);
+    for (int i = 0; i < 16; i++)
+        w[i] = (int16_t)t[i];
+    memcpy(to, w, sizeof w);
 }
-static inline v16 v_each4(const float *p)
+static inline void q_cells(int8_t cell[8][Q_CELL], const int8_t *codes, size_t stride, uint8_t bias)
 {
-    v16 r;
-    for (int i = 0; i < 4; i++)
-        r.q[i] = (quad){p[i], p[i], p[i], p[i]};
-    return r;
+    (void)bias;
+    for (size_t j = 0; j < 8; j++) {
+        int16_t *to = (int16_t *)(void *)cell[j];
+        for (size_t r = 0; r < 16; r++)
+            for (size_t i = 0; i < 4; i++)
+                *to++ = codes[r * stride + 4 * j + i];
+    }
 }
 
 static inline int32_t dot_i8_64(const int8_t *a, const int8_t *b, size_t n64)

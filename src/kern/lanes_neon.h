@@ -103,14 +103,6 @@ static inline v16 v_i8(const int8_t *p)
         vcvtq_f32_s32(vmovl_s16(vget_low_s16(lo))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(lo))),
         vcvtq_f32_s32(vmovl_s16(vget_low_s16(hi))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(hi))));
 }
-static inline void v_to_i8(int8_t *p, v16 a)
-{
-    int16x8_t lo =
-        vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(a.q[0])), vqmovn_s32(vcvtnq_s32_f32(a.q[1])));
-    int16x8_t hi =
-        vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(a.q[2])), vqmovn_s32(vcvtnq_s32_f32(a.q[3])));
-    vst1q_s8(p, vcombine_s8(vqmovn_s16(lo), vqmovn_s16(hi)));
-}
 static inline float32x4_t f16_quad(const uint16_t *p)
 {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
@@ -164,19 +156,150 @@ static inline int32x4_t dot4_quad(const int8_t *a, const int8_t *b)
     return vpaddq_s32(lo, hi);
 }
 #endif
-static inline v16 v_dot4(const int8_t *a, const int8_t *b)
+/* Panels of sixteen rows (body_q16.h). */
+#define Q_PANELS 1
+#define Q_TOKENS 2
+#define Q_BIASED 0
+/* Four codes of each of sixteen rows, row by row. */
+static inline void q_gather(int8_t to[64], const int8_t *codes, size_t stride)
 {
-    return FOUR(vcvtq_f32_s32(dot4_quad(a, b)), vcvtq_f32_s32(dot4_quad(a + 16, b + 16)),
-                vcvtq_f32_s32(dot4_quad(a + 32, b + 32)), vcvtq_f32_s32(dot4_quad(a + 48, b + 48)));
+    for (size_t r = 0; r < 16; r++)
+        memcpy(to + 4 * r, codes + r * stride, 4);
 }
-static inline v16 v_each8(const float *p)
+static inline int32x4_t q_whole(float32x4_t a)
 {
-    return FOUR(vdupq_n_f32(p[0]), vdupq_n_f32(p[0]), vdupq_n_f32(p[1]), vdupq_n_f32(p[1]));
+    return vcvtnq_s32_f32(a);
 }
-static inline v16 v_each4(const float *p)
+
+#ifdef __ARM_FEATURE_DOTPROD
+#define Q_CELL 64 /* row by row */
+typedef struct {
+    int32x4_t h[4], l[4];
+} q_sum;
+typedef struct {
+    int8x16_t q[4];
+} q_cell;
+typedef struct {
+    int8x16_t h, l;
+} q_four;
+
+static inline q_sum q_start(int32_t first)
 {
-    return FOUR(vdupq_n_f32(p[0]), vdupq_n_f32(p[1]), vdupq_n_f32(p[2]), vdupq_n_f32(p[3]));
+    int32x4_t z = vdupq_n_s32(0), f = vdupq_n_s32(first);
+    return (q_sum){{z, z, z, z}, {f, f, f, f}};
 }
+static inline q_cell q_load_cell(const int8_t *p)
+{
+    return (q_cell){{vld1q_s8(p), vld1q_s8(p + 16), vld1q_s8(p + 32), vld1q_s8(p + 48)}};
+}
+static inline q_four q_load_four(const char *p)
+{
+    int32_t w[2];
+    memcpy(w, p, sizeof w);
+    return (q_four){vreinterpretq_s8_s32(vdupq_n_s32(w[0])),
+                    vreinterpretq_s8_s32(vdupq_n_s32(w[1]))};
+}
+static inline q_sum q_dot(q_sum s, q_cell w, q_four x)
+{
+    UNROLLED(i, 4)
+    {
+        s.h[i] = vdotq_s32(s.h[i], w.q[i], x.h);
+        s.l[i] = vdotq_s32(s.l[i], w.q[i], x.l);
+    }
+    return s;
+}
+static inline float32x4_t q_quad(int32x4_t h, int32x4_t l)
+{
+    return vcvtq_f32_s32(vaddq_s32(vshlq_n_s32(h, 8), l));
+}
+static inline v16 q_float(q_sum s)
+{
+    return FOUR(q_quad(s.h[0], s.l[0]), q_quad(s.h[1], s.l[1]), q_quad(s.h[2], s.l[2]),
+                q_quad(s.h[3], s.l[3]));
+}
+static inline void q_codes(char *to, v16 a)
+{
+    int8_t h[16], l[16];
+    for (int i = 0; i < 4; i++) {
+        int32_t q[4];
+        vst1q_s32(q, q_whole(a.q[i]));
+        for (int j = 0; j < 4; j++) {
+            h[4 * i + j] = (int8_t)((q[j] + 128) >> 8);
+            l[4 * i + j] = (int8_t)(q[j] - 256 * h[4 * i + j]);
+        }
+    }
+    for (size_t i = 0; i < 4; i++) {
+        memcpy(to + 8 * i, h + 4 * i, 4);
+        memcpy(to + 8 * i + 4, l + 4 * i, 4);
+    }
+}
+static inline void q_cells(int8_t cell[8][Q_CELL], const int8_t *codes, size_t stride, uint8_t bias)
+{
+    (void)bias;
+    for (size_t j = 0; j < 8; j++)
+        q_gather(cell[j], codes + 4 * j, stride);
+}
+#else
+#define Q_CELL 128 /* words: first those of all rows, then the second ones, .. */
+typedef struct {
+    int32x4_t q[4];
+} q_sum;
+typedef const int16_t *q_cell;
+typedef int16x4_t q_four;
+
+static inline q_sum q_start(int32_t first)
+{
+    int32x4_t f = vdupq_n_s32(first);
+    return (q_sum){{f, f, f, f}};
+}
+static inline q_cell q_load_cell(const int8_t *p)
+{
+    return (const int16_t *)(const void *)p;
+}
+static inline q_four q_load_four(const char *p)
+{
+    int16_t w[4];
+    memcpy(w, p, sizeof w);
+    return vld1_s16(w);
+}
+static inline q_sum q_dot(q_sum s, q_cell w, q_four x)
+{
+    UNROLLED(i, 4)
+    {
+        s.q[i] = vmlal_lane_s16(s.q[i], vld1_s16(w + 4 * i), x, 0);
+        s.q[i] = vmlal_lane_s16(s.q[i], vld1_s16(w + 16 + 4 * i), x, 1);
+        s.q[i] = vmlal_lane_s16(s.q[i], vld1_s16(w + 32 + 4 * i), x, 2);
+        s.q[i] = vmlal_lane_s16(s.q[i], vld1_s16(w + 48 + 4 * i), x, 3);
+    }
+    return s;
+}
+static inline v16 q_float(q_sum s)
+{
+    return FOUR(vcvtq_f32_s32(s.q[0]), vcvtq_f32_s32(s.q[1]), vcvtq_f32_s32(s.q[2]),
+                vcvtq_f32_s32(s.q[3]));
+}
+static inline void q_codes(char *to, v16 a)
+{
+    int16_t w[16];
+    for (int i = 0; i < 4; i++)
+        vst1_s16(w + 4 * i, vmovn_s32(q_whole(a.q[i])));
+    memcpy(to, w, sizeof w);
+}
+static inline void q_cells(int8_t cell[8][Q_CELL], const int8_t *codes, size_t stride, uint8_t bias)
+{
+    (void)bias;
+    for (size_t j = 0; j < 8; j++) {
+        int8_t rows[64];
+        int16_t *to = (int16_t *)(void *)cell[j];
+        q_gather(rows, codes + 4 * j, stride);
+        int8x16x4_t k = vld4q_s8(rows);
+        for (int i = 0; i < 4; i++) {
+            vst1q_s16(to + 16 * i, vmovl_s8(vget_low_s8(k.val[i])));
+            vst1q_s16(to + 16 * i + 8, vmovl_s8(vget_high_s8(k.val[i])));
+        }
+    }
+}
+#endif
 
 static inline int32_t dot_i8_64(const int8_t *a, const int8_t *b, size_t n64)
 {
