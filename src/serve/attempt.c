@@ -5,6 +5,9 @@
  *               ^                     +-> 429, 5xx, no connection: wait (jitter), choose again
  *               +---------------------+-> anything else: the error body, as it came, and ERROR -> finish
  *
+ * Where an alias names a model of this machine too, that one is asked when no other upstream is left, in
+ * place of waiting and of trying the same one again.
+ *
  * Retries happen before the first byte of an answer only. Everything it needs of the request is copied
  * at start: the client may be gone while followers still read.
  *
@@ -40,6 +43,7 @@ struct lr_attempt {
     struct lr_up_request *built;  /* per candidate, filled at start */
     const char *why;              /* the router's reason */
     unsigned tries;
+    struct lr_local_run *second;  /* owned; NULL: none, or it is too late */
 
     /* the answer */
     struct lr_decoder *decoder;
@@ -111,12 +115,26 @@ int lr_attempt_new(struct lr_req *r, struct lr_flight_opts *opts, struct lr_atte
     opts->cancel = cancel;
     opts->room = room;
     opts->released = released;
+    a->p.calls = *opts;
     *out = a;
     return 0;
 }
 
+void lr_attempt_second(struct lr_attempt *a, struct lr_local_run *second)
+{
+    a->second = second;
+}
+
+static void drop_second(struct lr_attempt *a)
+{
+    if (a->second)
+        lr_local_drop(a->second);
+    a->second = NULL;
+}
+
 void lr_attempt_drop(struct lr_attempt *a)
 {
+    drop_second(a);
     lr_decoder_close(a->decoder);
     lr_buf_free(&a->error_body);
     lr_arena_free(&a->arena);
@@ -169,6 +187,16 @@ static void finish(struct lr_attempt *a)
 static void finish_error(struct lr_attempt *a, int status, const char *code, const char *msg)
 {
     lr_producer_fail(&a->p, status, code, msg);
+}
+
+/* No upstream is left to ask: the model of this machine takes over. a is gone then. */
+static bool passed_on(struct lr_attempt *a)
+{
+    if (!a->second || a->p.head_done || is_cancelled(a) || lr_local_take(a->second, &a->p))
+        return false;
+    a->second = NULL;
+    lr_attempt_drop(a);
+    return true;
 }
 
 /* An upstream's own final refusal: its body for readers of its dialect, its words for the others. */
@@ -238,6 +266,8 @@ static bool retry_later(struct lr_attempt *a)
     size_t left = 0;
     for (size_t i = 0; i < a->n_ups; i++)
         left += !a->tried[i] && a->built[i].url;
+    if (!left && a->second)
+        return false;
     if (!left)
         memset(a->tried, 0, sizeof a->tried); /* a single upstream is tried again */
     uint64_t span = (uint64_t)BACKOFF_MS << (a->tries - 1);
@@ -280,7 +310,8 @@ static int on_head(struct lr_net_req *n, const struct lr_net_head *h)
     bool again = h->status == 429 || h->status >= 500;
     a->status = h->status;
     a->retry_after_s = read_retry_after(h);
-    if (again && !bypass && a->tries <= a->up->opt->retries && a->retry_after_s <= RETRY_AFTER_MAX_S) {
+    bool may = a->tries <= a->up->opt->retries && a->retry_after_s <= RETRY_AFTER_MAX_S;
+    if (again && !bypass && (may || a->second)) {
         a->retry = true;
         return LR_NET_STOP;
     }
@@ -289,12 +320,14 @@ static int on_head(struct lr_net_req *n, const struct lr_net_head *h)
     struct lr_buf lines;
     lr_buf_init(&lines, LR_KIB(64));
     lr_buf_addf(&lines, "x-larder-upstream: %s\nx-larder-route: %s;tries=%u\n", a->up->name, a->why,
-                a->tries);
+                a->p.tries);
     int rc = lr_up_headers(h, bypass, &lines);
     if (!rc)
         rc = lr_flight_head(a->p.flight, h->status, lr_buf_str(&lines));
     lr_buf_free(&lines);
     a->p.head_done = rc == 0;
+    if (!rc)
+        drop_second(a);
     a->failed_head = h->status / 100 != 2 && !bypass;
     if (!rc && !bypass && !a->failed_head)
         rc = lr_decoder_open(&a->decoder, a->built[a->up_at].dialect, is_sse(h), DECODE_MAX, on_event, a);
@@ -374,7 +407,7 @@ static void on_done(struct lr_net_req *n, int rc, const struct lr_err *err)
     bool late = rc == LR_ETIMEOUT && n->sent;
     bool may_retry = a->retry || (rc && !a->p.head_done && !late && rc != LR_ECANCEL && rc != LR_EDENIED);
     bool unread = a->built[a->up_at].dialect == LR_DIALECT_NONE;
-    if (may_retry && (!unread || !n->sent) && retry_later(a))
+    if (may_retry && (!unread || !n->sent) && (retry_later(a) || passed_on(a)))
         return;
     if (a->retry)
         finish_error(a, a->status, "upstream_error", "the upstream refused the request again and again");
@@ -385,11 +418,13 @@ static void on_done(struct lr_net_req *n, int rc, const struct lr_err *err)
 static void send_next(struct lr_attempt *a)
 {
     if (choose(a)) {
-        finish_error(a, 502, "upstream_unreachable", "no upstream is left to ask");
+        if (!passed_on(a))
+            finish_error(a, 502, "upstream_unreachable", "no upstream is left to ask");
         return;
     }
     const struct lr_up_request *q = &a->built[a->up_at];
     a->tries++;
+    a->p.tries++;
     a->retry = false;
     a->status = 0;
     a->net = (struct lr_net_req){
@@ -414,6 +449,8 @@ static void send_next(struct lr_attempt *a)
     if (rc == 0)
         return;
     atomic_fetch_sub(&a->up->state->inflight, 1);
+    if (rc != LR_ECANCEL && passed_on(a))
+        return;
     if (rc == LR_EBUSY)
         finish_error(a, 429, "overloaded", "too many requests are in flight upstream");
     else
@@ -438,11 +475,20 @@ static int build_all(struct lr_attempt *a, struct lr_req *r, struct lr_err *err)
     return ok ? 0 : rc;
 }
 
+int lr_attempt_prepare(struct lr_attempt *a, struct lr_req *r, struct lr_err *err)
+{
+    return build_all(a, r, err);
+}
+
 void lr_attempt_start(struct lr_attempt *a, struct lr_req *r, struct lr_flight *flight)
 {
-    struct lr_err err = {0};
+    struct lr_err err = {0}, other = {0};
     lr_producer_begin(&a->p, flight);
+    if (a->second && lr_local_prepare(a->second, r, &other))
+        drop_second(a);
     int rc = build_all(a, r, &err);
+    if (rc && passed_on(a))
+        return;
     if (rc == LR_EUNSUPPORTED) {
         char msg[sizeof err.where + sizeof err.msg + 4];
         (void)snprintf(msg, sizeof msg, "%s%s%s", err.where, err.where[0] ? ": " : "", err.msg); /* fits */
@@ -452,4 +498,11 @@ void lr_attempt_start(struct lr_attempt *a, struct lr_req *r, struct lr_flight *
     } else {
         send_next(a);
     }
+}
+
+int lr_attempt_take(struct lr_attempt *a, struct lr_producer *from)
+{
+    LR_TRY(lr_producer_pass(from, &a->p));
+    send_next(a);
+    return 0;
 }

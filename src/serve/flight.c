@@ -412,6 +412,21 @@ int lr_flight_push(struct lr_flight *f, const struct lr_event *ev, uint64_t now_
     return rc;
 }
 
+int lr_flight_pass(struct lr_flight *f, const struct lr_flight_opts *to)
+{
+    pthread_mutex_lock(&f->mu);
+    assert(!f->status && !f->finished);
+    bool late = f->cancelled;
+    if (!late) {
+        f->opts.cancel = to->cancel;
+        f->opts.room = to->room;
+        f->opts.released = to->released;
+        f->opts.producer = to->producer;
+    }
+    pthread_mutex_unlock(&f->mu);
+    return late ? LR_ECANCEL : 0;
+}
+
 void lr_flight_finish(struct lr_flight *f, int rc)
 {
     struct lr_flights *t = f->table;

@@ -77,6 +77,9 @@ int lr_flight_head(struct lr_flight *, int status, struct lr_str headers);
 /* Appends an event. LR_EBUSY: appended, but the log is full: stop the source until room(). LR_ECANCEL:
  * nobody reads any more. LR_ENOMEM, LR_EOVER (64 MiB were pushed in spite of LR_EBUSY): not appended. */
 int lr_flight_push(struct lr_flight *, const struct lr_event *ev, uint64_t now_ns);
+/* Another producer has the work from now on: its callbacks are called, and the caller's no more. Before
+ * any head or event. LR_ECANCEL: the caller was asked to stop already, and still has it. */
+int lr_flight_pass(struct lr_flight *, const struct lr_flight_opts *to);
 /* No more events. rc 0 = complete. The flight leaves the table; drops the producer's reference. */
 void lr_flight_finish(struct lr_flight *, int rc);
 /* What the work took, of producers that know; before finish. */

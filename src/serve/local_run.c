@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * serve/local_run.c - the producer of a flight at a model of this machine.
  *
- *   start (worker)      request > tokens, sampling, grammar > submit
+ *   prepare (worker)    request > tokens, sampling, grammar
+ *   start               submit; a full queue, and what cannot be done here > the second producer
  *   engine's thread     event -> [head, START at the first] -> flight
  *                       vector -> VECTOR -> flight
  *                       done -> bill, keep, END or ERROR
@@ -11,7 +12,8 @@
  * refused with 400 and a sentence before anything runs; nothing that was asked for is left out silently,
  * but for members that we do not know and that other servers would ignore as well.
  *
- * The head goes out with the first event: until then a failure still has a status of its own.
+ * The head goes out with the first event: until then a failure still has a status of its own, and where an
+ * alias names upstreams too, they are asked in its place.
  *
  * Locks: `mu` guards the job's handle, which is good from submit until done; it is taken under the
  * flight's lock (cancel, room) and held over submit and calls to the scheduler, whose lock is a leaf.
@@ -24,9 +26,18 @@
 #define VECTOR_MAX  LR_MIB(1)  /* of JSON */
 #define KEEP_EVERY  LR_KIB(64) /* bytes told between two looks of the keeper */
 
+struct question {
+    struct lr_arena arena;
+    struct lr_engine_ask ask;
+    struct lr_nn_ids *ids; /* (n_prompts) */
+    size_t n_ids;
+};
+
 struct lr_local_run {
     struct lr_producer p;
     struct lr_local *local;
+    struct lr_attempt *second; /* owned; NULL: none, or it is too late */
+    struct question q;         /* from prepare until submit */
     char id[LR_ID_LEN + 1];
     struct lr_engine_grammar *grammar; /* owned; NULL: none, or the model's own */
     size_t told;                       /* bytes since the keeper looked */
@@ -73,19 +84,43 @@ int lr_local_new(struct lr_req *r, struct lr_flight_opts *opts, struct lr_local_
     lr_producer_init(&u->p, r);
     memcpy(u->p.note.meta.upstream, "local", sizeof "local");
     memcpy(u->id, r->id, sizeof u->id);
-    u->local = r->local;
+    u->local = r->local ? r->local : r->second;
     lr_buf_init(&u->vector, VECTOR_MAX);
+    lr_arena_init(&u->q.arena, ARENA_MAX);
     pthread_mutex_init(&u->mu, NULL);
     opts->producer = u;
     opts->cancel = cancel;
     opts->room = room;
     opts->released = released;
+    u->p.calls = *opts;
     *out = u;
     return 0;
 }
 
+void lr_local_second(struct lr_local_run *u, struct lr_attempt *second)
+{
+    u->second = second;
+}
+
+static void drop_second(struct lr_local_run *u)
+{
+    if (u->second)
+        lr_attempt_drop(u->second);
+    u->second = NULL;
+}
+
+static void free_question(struct question *q)
+{
+    for (size_t i = 0; i < q->n_ids; i++)
+        lr_nn_ids_free(&q->ids[i]);
+    q->n_ids = 0;
+    lr_arena_free(&q->arena);
+}
+
 void lr_local_drop(struct lr_local_run *u)
 {
+    drop_second(u);
+    free_question(&u->q);
     lr_engine_grammar_close(u->grammar);
     lr_buf_free(&u->vector);
     pthread_mutex_destroy(&u->mu);
@@ -104,9 +139,14 @@ static int begin_answer(struct lr_local_run *u)
 {
     struct lr_event start = {.type = LR_EV_START, .a = lr_str(u->id, LR_ID_LEN),
                              .b = lr_strz(u->local->name)};
-    LR_TRY(lr_flight_head(u->p.flight, 200,
-                          LR_STR("x-larder-upstream: local\nx-larder-route: local;tries=1\n")));
+    struct lr_buf lines;
+    lr_buf_init(&lines, 512);
+    lr_buf_addf(&lines, "x-larder-upstream: local\nx-larder-route: local;tries=%u\n", u->p.tries);
+    int rc = lines.rc ? lines.rc : lr_flight_head(u->p.flight, 200, lr_buf_str(&lines));
+    lr_buf_free(&lines);
+    LR_TRY(rc);
     u->p.head_done = true;
+    drop_second(u);
     return lr_producer_event(&u->p, &start);
 }
 
@@ -160,8 +200,21 @@ static int on_vector(void *ctx, size_t i, const float *v, size_t n)
     return on_event(u, &ev);
 }
 
+/* Nothing has been sent and it was no mistake of the client's: the other kind's turn. u is gone then. */
+static bool passed_on(struct lr_local_run *u, int rc)
+{
+    if (!u->second || u->p.head_done || rc == LR_ECANCEL || rc == LR_EINVAL ||
+        lr_attempt_take(u->second, &u->p))
+        return false;
+    u->second = NULL;
+    lr_local_drop(u);
+    return true;
+}
+
 static void land(struct lr_local_run *u, int rc, const char *msg)
 {
+    if (passed_on(u, rc))
+        return;
     if (rc == LR_ECANCEL)
         lr_producer_fail(&u->p, 503, "cancelled", "the request was given up");
     else if (rc == LR_ENOMEM || rc == LR_EOVER)
@@ -190,20 +243,6 @@ static void on_done(void *ctx, int rc, const struct lr_engine_bill *b, const str
 }
 
 /* ---- from the request to the question ---- */
-
-struct question {
-    struct lr_arena arena;
-    struct lr_engine_ask ask;
-    struct lr_nn_ids *ids; /* (n_prompts) */
-    size_t n_ids;
-};
-
-static void free_question(struct question *q)
-{
-    for (size_t i = 0; i < q->n_ids; i++)
-        lr_nn_ids_free(&q->ids[i]);
-    lr_arena_free(&q->arena);
-}
 
 /* n lists of ids, of at most a context each and one more: that one is told apart from "fits". */
 static int make_lists(struct question *q, const struct lr_local *l, size_t n)
@@ -351,6 +390,21 @@ static int read_texts(struct lr_local_run *u, struct lr_req *r, struct question 
     return 0;
 }
 
+/* Copies, for a question that may be asked when the request is gone. */
+static int read_stops(const struct lr_request *q, struct question *out)
+{
+    struct lr_str *v = lr_arena_array(&out->arena, struct lr_str, q->n_stop);
+    LR_FAIL_IF(q->n_stop && !v, LR_ENOMEM);
+    for (size_t i = 0; i < q->n_stop; i++) {
+        char *text = lr_arena_strz(&out->arena, q->stop[i]);
+        LR_FAIL_IF(!text, LR_ENOMEM);
+        v[i] = lr_str(text, q->stop[i].n);
+    }
+    out->ask.stops = v;
+    out->ask.n_stops = q->n_stop;
+    return 0;
+}
+
 static int read_sampling(struct lr_local_run *u, const struct lr_request *q, struct question *out,
                          struct lr_err *err)
 {
@@ -358,8 +412,7 @@ static int read_sampling(struct lr_local_run *u, const struct lr_request *q, str
     lr_random_bytes(&seed, sizeof seed);
     out->ask.n = q->n > UINT16_MAX ? UINT16_MAX : (uint32_t)q->n;
     out->ask.max_tokens = q->max_tokens > UINT32_MAX ? UINT32_MAX : (uint32_t)q->max_tokens;
-    out->ask.stops = q->stop;
-    out->ask.n_stops = q->n_stop;
+    LR_TRY(read_stops(q, out));
     LR_TRY(refuse_extras(q, err));
     return lr_engine_sampling_read(&out->arena, q, lr_engine_model_shape(u->local->model)->n_vocab,
                                    seed, &out->ask.sampling, err);
@@ -396,6 +449,8 @@ static void refuse(struct lr_local_run *u, int rc, const struct lr_err *err)
 {
     char msg[sizeof err->where + sizeof err->msg + 4];
     const char *why = err->code ? err->msg : lr_strerror(rc);
+    if (passed_on(u, rc))
+        return;
     (void)snprintf(msg, sizeof msg, "%s%s%s", err->where, err->where[0] ? ": " : "", why); /* fits */
     switch (rc) {
     case LR_EBUSY:
@@ -424,20 +479,41 @@ static void refuse(struct lr_local_run *u, int rc, const struct lr_err *err)
     }
 }
 
-void lr_local_start(struct lr_local_run *u, struct lr_req *r, struct lr_flight *flight)
+int lr_local_prepare(struct lr_local_run *u, struct lr_req *r, struct lr_err *err)
 {
-    struct question q = {.n_ids = 0};
-    struct lr_err err = {0};
-    lr_producer_begin(&u->p, flight);
-    lr_arena_init(&q.arena, ARENA_MAX);
-    int rc = read_question(u, r, &q, &err);
+    return read_question(u, r, &u->q, err);
+}
+
+/* The question is prepared: rc. */
+static void go(struct lr_local_run *u, int rc, struct lr_err *err)
+{
+    u->p.tries++;
     if (!rc) {
         pthread_mutex_lock(&u->mu); /* done and cancel wait until the handle is there */
         rc = u->cancelled ? LR_ECANCEL
-                          : lr_engine_sched_submit(u->local->sched, &q.ask, &u->job, &err);
+                          : lr_engine_sched_submit(u->local->sched, &u->q.ask, &u->job, err);
+        if (!rc)
+            free_question(&u->q); /* copied; done may free u as soon as the lock is free */
         pthread_mutex_unlock(&u->mu);
     }
-    free_question(&q);
     if (rc)
-        refuse(u, rc, &err);
+        refuse(u, rc, err);
+}
+
+void lr_local_start(struct lr_local_run *u, struct lr_req *r, struct lr_flight *flight)
+{
+    struct lr_err err = {0}, other = {0};
+    lr_producer_begin(&u->p, flight);
+    if (u->second && lr_attempt_prepare(u->second, r, &other))
+        drop_second(u);
+    int rc = lr_local_prepare(u, r, &err);
+    go(u, rc, &err);
+}
+
+int lr_local_take(struct lr_local_run *u, struct lr_producer *from)
+{
+    struct lr_err err = {0};
+    LR_TRY(lr_producer_pass(from, &u->p));
+    go(u, 0, &err);
+    return 0;
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * serve/produce.c - what every producer of a flight does, whoever makes the answer: attempts at upstreams
- * (attempt.c) and models of this machine (local.c).
+ * (attempt.c) and models of this machine (local_run.c).
  *
  *   event -> flight's log -> readers
  *                        \-> keep: a reader without a socket, copied into a log of our own as it grows
  *   finish: the answer is put on the shelf, its price is charged, END is told, the flight lands
  *
- * One producer is one answer. It holds copies of what it needs of the request, which may end before it.
+ * One producer is one answer, but for one that gives up before its head is out and passes the flight on to
+ * the other kind (serve_int.h). It holds copies of what it needs of the request, which may end before it.
  * All of it runs on the producer's thread, one at a time; what readers' threads call (cancel, room)
  * belongs to the two kinds.
  */
@@ -62,6 +63,18 @@ void lr_producer_begin(struct lr_producer *p, struct lr_flight *flight)
     p->flight = flight;
     if (p->want_keep && !p->keeping)
         p->keeping = lr_flight_attach(flight, &p->keep, true) == 0;
+}
+
+int lr_producer_pass(struct lr_producer *from, struct lr_producer *to)
+{
+    LR_TRY(lr_flight_pass(from->flight, &to->calls));
+    to->tries = from->tries;
+    lr_producer_begin(to, from->flight); /* its keeper comes before the other one leaves */
+    if (from->keeping) {
+        from->keeping = false;
+        lr_reader_close(&from->keep);
+    }
+    return 0;
 }
 
 /* ---- events ---- */

@@ -3,7 +3,7 @@
  *
  * A local model serves its own name, and aliases of it, unless the alias names upstreams; where those
  * include `local`, it is a candidate beside them by engine.weight, and its full queue sends requests on
- * to them.
+ * to them. Whoever is asked first, the other takes over when that one fails before its answer began.
  *
  * route writes the candidates; run enters a flight: it joins the one in the air for the same key (same
  * tenant, hence same credential), or begins one and starts its attempt. Only requests that may be
@@ -116,6 +116,7 @@ enum lr_step lr_room_route(struct lr_req *r)
     keep_speakers(r);
     if (r->local && (!r->n_ups || stays_here(r)))
         return LR_STEP_NEXT;
+    r->second = r->local;
     r->local = NULL;
     if (!r->n_ups)
         return lr_req_fail(r, 400, "unsupported", "the upstream of '%.*s' has no counterpart of %s",
@@ -141,7 +142,7 @@ static void flight_key(const struct lr_req *r, struct lr_digest *out)
     lr_blake3_out(&h, out->b, sizeof out->b);
 }
 
-/* One of the two kinds of producers. */
+/* One of the two kinds of producers, which may hold one of the other. */
 struct maker {
     struct lr_attempt *attempt;
     struct lr_local_run *local;
@@ -149,8 +150,23 @@ struct maker {
 
 static int make(struct lr_req *r, struct lr_flight_opts *opts, struct maker *m)
 {
-    *m = (struct maker){NULL, NULL};
-    return r->local ? lr_local_new(r, opts, &m->local) : lr_attempt_new(r, opts, &m->attempt);
+    struct lr_flight_opts other = {.key = NULL};
+    struct lr_attempt *attempt = NULL;
+    struct lr_local_run *local = NULL;
+    if (r->local || r->second)
+        LR_TRY(lr_local_new(r, r->local ? opts : &other, &local));
+    int rc = r->n_ups ? lr_attempt_new(r, r->local ? &other : opts, &attempt) : 0;
+    if (rc) {
+        if (local)
+            lr_local_drop(local);
+        return rc;
+    }
+    *m = r->local ? (struct maker){NULL, local} : (struct maker){attempt, NULL};
+    if (r->local && attempt)
+        lr_local_second(local, attempt);
+    if (r->second)
+        lr_attempt_second(attempt, local);
+    return 0;
 }
 
 static void drop(struct maker *m)
@@ -173,7 +189,7 @@ enum lr_step lr_room_run(struct lr_req *r)
 {
     if (r->dialect == LR_DIALECT_EMBEDDING && !r->bypass)
         return lr_embed_run(r);
-    return r->local ? lr_req_work(r, lr_run_flight) : lr_run_flight(r);
+    return r->local || r->second ? lr_req_work(r, lr_run_flight) : lr_run_flight(r);
 }
 
 enum lr_step lr_run_flight(struct lr_req *r)

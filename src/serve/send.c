@@ -185,6 +185,13 @@ static struct lr_encoder_opts encoder_opts(const struct lr_req *r, bool stream, 
     return o;
 }
 
+/* Answers of upstreams keep their ids, for whoever asked. */
+static bool fresh_ids(const struct lr_req *r)
+{
+    return r->outcome == LR_OUT_COALESCED ||
+           lr_str_starts(r->head_lines, LR_STR("x-larder-upstream: local\n"));
+}
+
 static int open_encoder(struct lr_req *r, bool stream, bool fresh)
 {
     struct lr_encoder_opts o = encoder_opts(r, stream, fresh);
@@ -279,7 +286,7 @@ static enum lr_step send_stream(struct lr_req *r)
 {
     struct header_set h = {.n = 0};
     if (!r->bypass) {
-        int rc = open_encoder(r, true, r->outcome == LR_OUT_COALESCED || r->local);
+        int rc = open_encoder(r, true, fresh_ids(r));
         if (rc)
             return fail_here(r, rc);
         set(&h, "content-type", lr_encoder_content_type(r->encoder));
@@ -359,7 +366,7 @@ static enum lr_step send_events(struct lr_req *r)
         if (ev.type == LR_EV_ERROR)
             return send_broken(r, &ev);
     if (!rc)
-        rc = open_encoder(r, false, r->outcome == LR_OUT_COALESCED || r->local);
+        rc = open_encoder(r, false, fresh_ids(r));
     if (!rc)
         rc = encode(r, lr_buf_str(&r->events));
     if (!rc)

@@ -330,6 +330,115 @@ static void a_local_name_wins_over_an_upstream_that_takes_all(void **state)
     up_stop(u);
 }
 
+/* ---- one alias, here and elsewhere ---- */
+
+#define BOTH(members, text) CHAT_OF("both", members "\"max_tokens\":5,", text)
+
+static const char *refusal = "HTTP";
+
+/* Refuses in the way the test says. */
+static void up_refusing(struct up_conn *c, const struct up_req *q)
+{
+    (void)q;
+    if (strcmp(refusal, "hang up") == 0)
+        up_abort(c);
+    else
+        (void)up_reply(c, strcmp(refusal, "busy") == 0 ? 429 : 500,
+                       strcmp(refusal, "busy") == 0 ? "retry-after: 60\r\n" : "", "{}");
+}
+
+static struct gw *serve_both(const struct up *u, unsigned here)
+{
+    return gw_config(NULL,
+                     "model: [%s]\nengine: {threads: 1, weight: %u}\nupstreams:\n- {name: cloud, url: "
+                     "'http://127.0.0.1:%d', retries: 1, breaker: 0, weight: %u}\naliases:\n- {name: both, "
+                     "model: nano, upstreams: [local, cloud]}\n",
+                     nano, here, u->port, 1001 - here);
+}
+
+/* Eight questions, streamed and whole; all are answered by `who`. */
+static void all_are_answered_by(const struct gw *g, const char *members, const char *who)
+{
+    char body[1024];
+    for (int i = 0; i < 8; i++) {
+        (void)snprintf(body, sizeof body, BOTH("%s%s", "question %d %s"), members,
+                       i % 2 ? "\"stream\":true," : "", i, who);
+        struct resp r = post(g->port, CHAT, body);
+        if (r.status != 200 || r.torn)
+            fail_msg("%d %s", r.status, r.body);
+        assert_string_equal(header(&r, "x-larder-upstream"), who);
+        has(&r, i % 2 ? "data: [DONE]" : "\"chat.completion\"");
+        has(&r, strcmp(who, "local") == 0 ? "\"chatcmpl-" : "\"chatcmpl-up\"");
+        resp_free(&r);
+    }
+}
+
+static void the_model_here_answers_when_upstreams_fail(void **state)
+{
+    static const char *const ways[] = {"HTTP", "busy", "hang up"};
+    (void)state;
+    struct up *u = up_start(up_refusing);
+    struct gw *g = serve_both(u, 1);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        char members[64];
+        int n = up_count(u);
+        refusal = ways[i];
+        (void)snprintf(members, sizeof members, "\"seed\":%zu,\"stop\":[\"~%zu\"],", i, i);
+        all_are_answered_by(g, members, "local");
+        assert_true(up_count(u) >= n + 7); /* it was asked, and not twice: its turn is once */
+        assert_true(up_count(u) <= n + 8);
+    }
+    refusal = "HTTP";
+    struct resp r = post(g->port, CHAT, BOTH("", "tries"));
+    assert_non_null(strstr(header(&r, "x-larder-route"), "tries=2"));
+    resp_free(&r);
+    /* neither can: the upstream's word counts, for it was asked first */
+    r = post(g->port, CHAT,
+             BOTH("\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],", "t"));
+    assert_int_equal(r.status, 500);
+    resp_free(&r);
+    up_stop(u);
+    all_are_answered_by(g, "\"seed\":9,", "local"); /* nobody listens there */
+    done(g);
+}
+
+static void upstreams_answer_what_the_model_here_cannot(void **state)
+{
+    static char text[2000], body[4096];
+    (void)state;
+    struct up *u = up_start(up_llm);
+    struct gw *g = serve_both(u, 1000);
+    all_are_answered_by(g, "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],",
+                        "cloud");
+    memset(text, 'x', sizeof text - 1);
+    (void)snprintf(body, sizeof body, BOTH("", "%s"), text); /* longer than its context */
+    struct resp r = post(g->port, CHAT, body);
+    assert_int_equal(r.status, 200);
+    assert_string_equal(header(&r, "x-larder-upstream"), "cloud");
+    resp_free(&r);
+    r = post(g->port, CHAT, BOTH("\"temperature\":9,", "a mistake stays one"));
+    assert_int_equal(r.status, 400);
+    resp_free(&r);
+    done(g);
+    up_stop(u);
+}
+
+static void an_answer_that_has_begun_is_nobody_elses(void **state)
+{
+    (void)state;
+    struct up *u = up_start(up_llm);
+    struct gw *g = serve_both(u, 1);
+    struct resp r;
+    for (int i = 0; i < 4; i++) {
+        r = post(g->port, CHAT, BOTH("\"stream\":true,", "cutoff"));
+        if (strcmp(header(&r, "x-larder-upstream"), "cloud") == 0)
+            assert_null(strstr(r.body, "[DONE]"));
+        resp_free(&r);
+    }
+    done(g);
+    up_stop(u);
+}
+
 static void another_file_under_the_old_name_is_another_model(void **state)
 {
     static const char body[] = NANO("\"max_tokens\":9,", "who are you");
@@ -555,6 +664,9 @@ int main(void)
         cmocka_unit_test(a_full_queue_says_when_to_come_back),
         cmocka_unit_test(two_models_and_an_alias_answer_to_their_names),
         cmocka_unit_test(a_local_name_wins_over_an_upstream_that_takes_all),
+        cmocka_unit_test(the_model_here_answers_when_upstreams_fail),
+        cmocka_unit_test(upstreams_answer_what_the_model_here_cannot),
+        cmocka_unit_test(an_answer_that_has_begun_is_nobody_elses),
         cmocka_unit_test(another_file_under_the_old_name_is_another_model),
         cmocka_unit_test(a_budget_caps_a_conversation),
         cmocka_unit_test(the_next_turn_finds_the_last_one_computed),

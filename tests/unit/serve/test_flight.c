@@ -254,6 +254,29 @@ static void failure_comes_after_the_events_before_it(void **state)
     plane_close(&p);
 }
 
+static void a_passed_flight_calls_its_new_producer_alone(void **state)
+{
+    struct plane p, heir = {.table = NULL};
+    struct seat s;
+    struct lr_flight_opts to = {.cancel = on_cancel, .room = on_room, .released = on_released,
+                                .producer = &heir};
+    (void)state;
+    plane_open(&p);
+    for (int late = 0; late < 2; late++) {
+        bool began;
+        assert_int_equal(enter(&p, &s, NULL, false, &began), 0);
+        if (late)
+            lr_flights_cancel_all(p.table);
+        assert_int_equal(lr_flight_pass(p.f, &to), late ? LR_ECANCEL : 0);
+        lr_flights_cancel_all(p.table);
+        lr_flight_finish(p.f, 0);
+        leave(&s);
+    }
+    assert_true(heir.cancels == 1 && heir.releases == 1);
+    assert_true(p.cancels == 1 && p.releases == 1);
+    plane_close(&p);
+}
+
 static void flight_without_sockets_is_cancelled_once(void **state)
 {
     (void)state;
@@ -735,6 +758,7 @@ int main(void)
         cmocka_unit_test(head_comes_before_events_and_wakes),
         cmocka_unit_test(patient_reader_wakes_when_landed_or_full),
         cmocka_unit_test(failure_comes_after_the_events_before_it),
+        cmocka_unit_test(a_passed_flight_calls_its_new_producer_alone),
         cmocka_unit_test(flight_without_sockets_is_cancelled_once),
         cmocka_unit_test(keep_carries_a_background_flight),
         cmocka_unit_test(full_log_pauses_the_producer_until_there_is_room),
