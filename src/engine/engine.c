@@ -42,6 +42,8 @@ static void lay_out(struct placer *p, const struct lr_engine_model *m, unsigned 
     uint64_t t = LR_ENGINE_BATCH, q = (uint64_t)h->n_head * h->d_head;
     uint64_t kv = (uint64_t)h->n_kv * h->d_head, group = h->n_head / h->n_kv;
     uint64_t nq = group > BLOCK_QUERIES ? group : BLOCK_QUERIES;
+    uint64_t longest = h->n_ff > h->n_embd ? h->n_ff : h->n_embd;
+    longest = ((longest > q ? longest : q) + 31) / 32 * 32;
     *s = (struct scratch){.x = floats(p, t, h->n_embd), .xn = floats(p, t, h->n_embd)};
     s->tmp = floats(p, t, h->n_embd);
     s->q = floats(p, t, q);
@@ -58,6 +60,7 @@ static void lay_out(struct placer *p, const struct lr_engine_model *m, unsigned 
     s->thread = place(p, threads, sizeof *s->thread);
     for (unsigned i = 0; i < threads; i++) {
         struct attn_scratch a = {.kern = place(p, 1, LR_KERN_SCRATCH)};
+        a.act = place(p, FEW, lr_kern_act_bytes(longest));
         a.q = floats(p, nq, h->d_head);
         a.score = floats(p, nq, PIECE_ROWS);
         a.o = floats(p, 2 * nq, h->d_head);

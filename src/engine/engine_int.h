@@ -190,8 +190,11 @@ size_t lr_engine_team_take(struct team *t, unsigned i, size_t n);
 #define SPAN_ROWS 1024u   /* rows that are summed on their own and then joined: the other */
 #define BLOCK_QUERIES 64u /* queries (tokens times heads of a group) side by side */
 
+#define FEW 4u            /* tokens up to which a step is bound by memory and meetings: decoding */
+
 struct attn_scratch { /* of one thread */
     void *kern;       /* LR_KERN_SCRATCH */
+    void *act;        /* FEW records of the longest row that a product takes */
     float *q;         /* (BLOCK_QUERIES or a group, d_head) */
     float *score;     /* (those, PIECE_ROWS) */
     float *o;         /* (those, d_head), of a span */
