@@ -11,7 +11,7 @@ row() {
     reuse) echo 4 ;;
     answer | engine) echo 5 ;;
     serve | sim | eval) echo 6 ;;
-    cli) echo 7 ;;
+    cli | lib) echo 7 ;;
     *) echo none ;;
     esac
 }

@@ -339,13 +339,42 @@ static int decode_all(const struct lr_view *v, uint64_t offset, uint8_t *dst, si
 /* Copies out of v and gives it back. */
 static int take_out(struct lr_store *s, struct lr_range *r, struct lr_view *v, bool verify)
 {
-    int rc = lr_view_object(v)->codec == LR_CODEC_RAW
+    int rc = r->whole ? fit(r, v) : 0;
+    if (!rc)
+        rc = lr_view_object(v)->codec == LR_CODEC_RAW
                  ? copy_range(v, r->offset, r->dst, r->n, verify)
                  : decode_all(v, r->offset, r->dst, r->n, verify);
     if (rc == LR_ECORRUPT) {
         lr_count(s, LR_STORE_MISS_CORRUPT);
         disown_block(s, &r->id, lr_view_block(v));
         rc = LR_ENOENT;
+/* The length of the object as it is read. */
+static int length_of(const struct lr_view *v, size_t *out)
+{
+    const struct lr_object *o = lr_view_object(v);
+    struct lr_str bytes = lr_view_bytes(v);
+    size_t all = 0, one;
+    if (o->codec == LR_CODEC_RAW)
+        all = bytes.n;
+    for (uint32_t i = 0; i < o->n_parts && o->codec != LR_CODEC_RAW; i++) {
+        struct lr_object_part part = lr_view_part(v, i);
+        LR_TRY(lr_codec_size(bytes.p + part.offset, (size_t)part.bytes, &one));
+        LR_FAIL_IF(one > SIZE_MAX - all, LR_EOVER);
+        all += one;
+    }
+    *out = all;
+    return 0;
+}
+
+/* r->n from room to length. */
+static int fit(struct lr_range *r, const struct lr_view *v)
+{
+    size_t room = r->n;
+    LR_TRY(length_of(v, &r->n));
+    r->offset = 0;
+    return r->n > room ? LR_EOVER : 0;
+}
+
     }
     lr_view_put(v);
     return rc;
