@@ -193,13 +193,26 @@ void lr_blake3_init_keyed(struct lr_blake3 *h, const uint8_t key[32])
     start(h, words, LR_B3_KEYED);
 }
 
-void lr_blake3_init_derive(struct lr_blake3 *h, const char *context)
+void lr_blake3_context(const char *context, uint8_t out[32])
+{
+    struct lr_blake3 h;
+    start(&h, lr_b3_iv, LR_B3_DERIVE_CONTEXT);
+    lr_blake3_add(&h, context, strlen(context));
+    lr_blake3_out(&h, out, 32);
+}
+
+void lr_blake3_init_context(struct lr_blake3 *h, const uint8_t context[32])
 {
     uint32_t words[8];
-    start(h, lr_b3_iv, LR_B3_DERIVE_CONTEXT);
-    lr_blake3_add(h, context, strlen(context));
-    lr_blake3_out(h, words, sizeof words);
+    memcpy(words, context, 32);
     start(h, words, LR_B3_DERIVE_MATERIAL);
+}
+
+void lr_blake3_init_derive(struct lr_blake3 *h, const char *context)
+{
+    uint8_t key[32];
+    lr_blake3_context(context, key);
+    lr_blake3_init_context(h, key);
 }
 
 /* Merges what `total` finished chunks allow: one subtree stays for every one bit. */

@@ -31,6 +31,12 @@ void lr_blake3_init(struct lr_blake3 *h);
 void lr_blake3_init_keyed(struct lr_blake3 *h, const uint8_t key[32]);
 /* Derives keys: context is a hard-coded, globally unique string. */
 void lr_blake3_init_derive(struct lr_blake3 *h, const char *context);
+/* The same in two steps, for who derives from one context again and again. */
+void lr_blake3_context(const char *context, uint8_t out[32]);
+void lr_blake3_init_context(struct lr_blake3 *h, const uint8_t context[32]);
+/* The same in two steps, for who derives from one context again and again. */
+void lr_blake3_context(const char *context, uint8_t out[32]);
+void lr_blake3_init_context(struct lr_blake3 *h, const uint8_t context[32]);
 void lr_blake3_add(struct lr_blake3 *h, const void *p, size_t n);
 /* n bytes of output (extendable); h may go on being fed. */
 void lr_blake3_out(const struct lr_blake3 *h, void *out, size_t n);

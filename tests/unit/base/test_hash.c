@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
+#include <xxhash.h>
 #include <sodium.h>
 
 #define INPUT_MAX 131072
@@ -422,6 +423,17 @@ static void xxh3_gives_its_published_values(void **state)
     assert_true(lr_hash64(LR_STR("abc"), 1) != lr_hash64(LR_STR("abc"), 2));
 }
 
+static void sums_are_those_of_the_plain_library_at_every_length(void **state)
+{
+    (void)state; /* cmocka's */
+    for (size_t n = 0; n < 4096 && n < INPUT_MAX; n++)
+        for (uint64_t seed = 0; seed < 2; seed++)
+            assert_true(lr_hash64(lr_str(input, n), seed) == XXH3_64bits_withSeed(input, n, seed));
+    for (size_t at = 0; at < 64; at++) /* and wherever they begin */
+        assert_true(lr_hash64(lr_str(input + at, 2048), 0) ==
+                    XXH3_64bits_withSeed(input + at, 2048, 0));
+}
+
 int main(void)
 {
     for (size_t i = 0; i < INPUT_MAX; i++)
@@ -434,6 +446,7 @@ int main(void)
         cmocka_unit_test(one_call_forms_agree_with_the_long_form),
         cmocka_unit_test(frames_keep_parts_apart),
         cmocka_unit_test(xxh3_gives_its_published_values),
+        cmocka_unit_test(sums_are_those_of_the_plain_library_at_every_length),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
