@@ -199,17 +199,33 @@ int lr_object_encode(const struct lr_object *o, const struct lr_object_part *par
     return 0;
 }
 
-void lr_object_seal(uint8_t *head, size_t n, const uint8_t *payload)
+uint32_t lr_object_sum(uint8_t *head, size_t n, const uint8_t *payload, uint32_t from, uint64_t filled)
 {
     uint32_t n_parts = lr_le32(head + 12);
     uint8_t *rows = head + n - SUM - (size_t)n_parts * ROW;
-    for (uint32_t i = 0; i < n_parts; i++) {
+    uint32_t i = from;
+    for (; i < n_parts; i++) {
         uint8_t *row = rows + ROW * i;
-        struct lr_str part = lr_str(payload + lr_le64(row), (size_t)lr_le64(row + 8));
-        lr_put_le64(row + 16, lr_hash64(part, 0));
+        uint64_t off = lr_le64(row), bytes = lr_le64(row + 8);
+        if (bytes > filled || off > filled - bytes)
+            break;
+        lr_put_le64(row + 16, lr_hash64(lr_str(payload + off, (size_t)bytes), 0));
     }
+    return i;
+}
+
+void lr_object_close(uint8_t *head, size_t n)
+{
+    uint32_t n_parts = lr_le32(head + 12);
+    uint8_t *rows = head + n - SUM - (size_t)n_parts * ROW;
     lr_put_le64(head + 24, lr_hash64(lr_str(rows, (size_t)n_parts * ROW), 0));
     lr_put_le64(head + n - SUM, lr_hash64(lr_str(head, n - SUM), 0));
+}
+
+void lr_object_seal(uint8_t *head, size_t n, const uint8_t *payload)
+{
+    (void)lr_object_sum(head, n, payload, 0, UINT64_MAX); /* where it ended: at the last part */
+    lr_object_close(head, n);
 }
 
 /* ---- reading ---- */

@@ -2,8 +2,9 @@
  * store/put.c - drafts, and what changes an entry: put, delete, pin, expire, epoch, quota.
  *
  * A draft is a block nobody else knows. The header is written when it is opened, without sums; the
- * caller fills the payload in place; commit computes the sums, and one moment under the shard's lock
- * makes it the entry's block. Whoever read the block before keeps reading that one.
+ * caller fills the payload in place; commit computes the sums that were not computed while it was
+ * filled, and one moment under the shard's lock makes it the entry's block. Whoever read the block
+ * before keeps reading that one.
  *
  * The sequence number is given under that lock, so of two puts of one id the later has the greater
  * number in the index, in the writer's queue and in the files.
@@ -21,6 +22,7 @@
 struct lr_draft {
     struct lr_store *store;
     struct lr_block *block; /* ours alone */
+    uint32_t summed;        /* parts whose sums are in the header */
 };
 
 /* Rows of LR_OBJECT_BLOCK for an object without layers. */
@@ -97,6 +99,17 @@ uint8_t *lr_draft_bytes(struct lr_draft *d)
     return d->block->image + d->block->payload;
 }
 
+static uint32_t sum(const struct lr_draft *d, uint64_t filled)
+{
+    struct lr_block *b = d->block;
+    return lr_object_sum(b->image + LR_RECORD_HEAD, b->head, b->image + b->payload, d->summed, filled);
+}
+
+void lr_draft_filled(struct lr_draft *d, uint64_t filled)
+{
+    d->summed = sum(d, filled);
+}
+
 void lr_draft_abort(struct lr_draft *d)
 {
     if (!d)
@@ -144,9 +157,11 @@ static bool keep_locked(struct lr_store *s, struct lr_shard *sh, const struct lr
                         unsigned flags, struct lr_wait **wait)
 {
     enum lr_store_count why;
+    if (o->kind != LR_OBJECT_CONTENT)
+        return false;
     struct lr_entry *e = lr_visible_locked(s, sh, &o->id, &why);
     uint32_t fidelity = o->fidelity ? o->fidelity : LR_OBJECT_LOSSLESS;
-    if (!e || o->kind != LR_OBJECT_CONTENT || e->kind != o->kind || e->fidelity < fidelity)
+    if (!e || e->kind != o->kind || e->fidelity < fidelity)
         return false;
     lr_touch_locked(s, sh, e);
     lr_count(s, LR_STORE_PUT_KEPT);
@@ -183,7 +198,8 @@ int lr_draft_commit(struct lr_draft *d, unsigned flags, uint64_t deadline)
     uint8_t *head = b->image + LR_RECORD_HEAD;
     struct lr_object o;
     struct lr_wait *wait = NULL;
-    lr_object_seal(head, b->head, b->image + b->payload);
+    d->summed = sum(d, UINT64_MAX);
+    lr_object_close(head, b->head);
     int rc = lr_object_decode(head, b->head, &o, NULL); /* fails if memory cannot hold a header */
     struct lr_item *it = NULL;
     bool durable = flags & LR_PUT_DURABLE && s->disk;

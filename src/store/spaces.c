@@ -68,10 +68,19 @@ void lr_store_tenants(struct lr_store *s,
         fn(arg, s->tenants[i].id, atomic_load(&s->tenants[i].bytes), atomic_load(&s->tenants[i].bytes_max));
 }
 
+static uint8_t space_context[32];
+static pthread_once_t space_once = PTHREAD_ONCE_INIT;
+
+static void derive_space(void)
+{
+    lr_blake3_context("larder 2026 space id v1", space_context);
+}
+
 void lr_space_id(uint64_t tenant, struct lr_str name, struct lr_digest *out)
 {
     struct lr_blake3 h;
-    lr_blake3_init_derive(&h, "larder 2026 space id v1");
+    (void)pthread_once(&space_once, derive_space); /* its arguments are good: it cannot fail */
+    lr_blake3_init_context(&h, space_context);
     lr_blake3_add_u64(&h, tenant);
     lr_digest_text(&h, name);
     lr_blake3_out(&h, out->b, sizeof out->b);

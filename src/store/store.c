@@ -155,19 +155,6 @@ static enum found look(struct lr_store *s, const struct lr_digest *id, struct lr
     return found;
 }
 
-/* Damaged bytes in memory: this copy goes. */
-static void disown_block(struct lr_store *s, const struct lr_digest *id, const struct lr_block *b)
-{
-    struct lr_shard *sh = lr_shard_of(s, id);
-    pthread_mutex_lock(&sh->mu);
-    struct lr_entry *e = lr_find_locked(s, sh, id);
-    if (e && e->block == b) {
-        lr_leave_mem_locked(s, sh, e);
-        lr_drop_if_empty_locked(s, sh, e);
-    }
-    pthread_mutex_unlock(&sh->mu);
-}
-
 /* look() and the view, twice if the first copy is damaged. */
 static enum found look_view(struct lr_store *s, const struct lr_digest *id,
                             const struct lr_object *want, struct lr_fetch *f, bool verify,
@@ -180,14 +167,16 @@ static enum found look_view(struct lr_store *s, const struct lr_digest *id,
         if (found != GOT)
             return found;
         const struct lr_block *which = b;
-        *rc = lr_view_make(b, id, want, verify, v);
+        bool lazy = verify && f && f->lazy && b->bytes >= f->lazy;
+        *rc = lr_view_make(b, id, want, verify && !lazy, v);
         if (!*rc) {
+            lr_view_set_lazy(*v, lazy);
             lr_count(s, LR_STORE_HIT_MEMORY);
             return GOT;
         }
         if (*rc != LR_ECORRUPT)
             return MISSED;
-        disown_block(s, id, which);
+        lr_block_disown(s, which, id);
         *rc = LR_ENOENT;
         if (tries)
             return MISSED;
@@ -346,7 +335,7 @@ static int take_out(struct lr_store *s, struct lr_range *r, struct lr_view *v, b
                  : decode_all(v, r->offset, r->dst, r->n, verify);
     if (rc == LR_ECORRUPT) {
         lr_count(s, LR_STORE_MISS_CORRUPT);
-        disown_block(s, &r->id, lr_view_block(v));
+        lr_view_disown(v);
         rc = LR_ENOENT;
 /* The length of the object as it is read. */
 static int length_of(const struct lr_view *v, size_t *out)

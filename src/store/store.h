@@ -272,6 +272,9 @@ int lr_store_put(struct lr_store *, const struct lr_object *o, const struct lr_p
 int lr_draft_open(struct lr_store *, const struct lr_object *o, const struct lr_object_part *parts,
                   struct lr_draft **out);
 uint8_t *lr_draft_bytes(struct lr_draft *);
+/* The first `filled` bytes are what they will be: sums those of their parts that are whole, while
+ * they are in cache. Not needed: commit sums what was not. */
+void lr_draft_filled(struct lr_draft *, uint64_t filled);
 /* Sums, publishes; the draft is gone whatever is returned (as for lr_store_put). */
 int lr_draft_commit(struct lr_draft *, unsigned flags, uint64_t deadline);
 /* Nothing happened. */
@@ -289,6 +292,10 @@ void lr_view_put(struct lr_view *);
 const struct lr_object *lr_view_object(const struct lr_view *);
 struct lr_str lr_view_bytes(const struct lr_view *);
 struct lr_object_part lr_view_part(const struct lr_view *, uint32_t i);
+/* How many of the first bytes are known to be good: all, but for a view that a lazy fetch brought. Of
+ * that parts are summed in order until `upto` bytes are; fewer than `upto` (at most the payload): the
+ * next part is damaged, the store forgets this copy and counts it. */
+uint64_t lr_view_good(struct lr_view *, uint64_t upto);
 
 /* The same without waiting: done is called exactly once, either before lr_store_fetch returns or
  * later on a thread of the store, with rc and (rc 0) a view that is the callee's. *f must live
@@ -296,6 +303,8 @@ struct lr_object_part lr_view_part(const struct lr_view *, uint32_t i);
 struct lr_fetch {
     struct lr_digest id;
     const struct lr_object *want;
+    uint64_t lazy; /* payloads of so many bytes and more may come with only their header checked: use
+                      no byte beyond lr_view_good; 0: none */
     void (*done)(struct lr_fetch *, int rc, struct lr_view *);
     struct lr_fetch *next; /* these two are the store's */
     struct lr_load *load;

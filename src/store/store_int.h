@@ -48,6 +48,10 @@ static inline uint64_t lr_round_up(uint64_t n, uint64_t to)
 
 /* Puts the sums of payload's parts, and those over them, into an encoded header of n bytes. */
 void lr_object_seal(uint8_t *head, size_t n, const uint8_t *payload);
+/* The same in steps: the sums of parts from number `from` on that end within `filled` bytes, and at
+ * last those over them. Returns the number of the next part. */
+uint32_t lr_object_sum(uint8_t *head, size_t n, const uint8_t *payload, uint32_t from, uint64_t filled);
+void lr_object_close(uint8_t *head, size_t n);
 /* Puts one wrong bit right in an encoded header of n bytes; 8 n sums of it. */
 bool lr_object_mend(uint8_t *head, size_t n);
 
@@ -283,9 +287,13 @@ void lr_block_unref(struct lr_block *); /* NULL is fine */
 /* A view of b whose reference it takes over, on failure too. Checks the header against id and want,
  * the payload when `verify`; counts what is wrong. LR_ECORRUPT: these bytes are damaged; LR_ENOENT:
  * they are another's; LR_ENOMEM. */
-struct lr_block *lr_view_block(const struct lr_view *);
 int lr_view_make(struct lr_block *b, const struct lr_digest *id, const struct lr_object *want,
                  bool verify, struct lr_view **out);
+/* Its parts are for lr_view_good to sum. */
+void lr_view_set_lazy(struct lr_view *, bool lazy);
+/* Damaged bytes in memory: this copy goes, if it still is what id has. b: alive or not. */
+void lr_block_disown(struct lr_store *, const struct lr_block *b, const struct lr_digest *id);
+void lr_view_disown(const struct lr_view *);
 
 /* ---- index.c; _locked: the shard's mu is held ---- */
 

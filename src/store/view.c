@@ -7,7 +7,8 @@
  * cost half a KiB an entry).
  *
  * Every view is verified unless the store trusts its memory: sums of the header, then identity, then
- * each part.
+ * each part. The parts of a lazy view are summed one by one as its holder comes to them: bytes that
+ * were just summed are sent from the cache, and no thread is held up by the sum of 512 MiB.
  */
 #include "store/store_int.h"
 
@@ -16,6 +17,10 @@
 struct lr_view {
     struct lr_block *block;
     struct lr_object object; /* texts point into the image */
+    bool lazy;               /* parts were not summed: lr_view_good does */
+    uint32_t next;           /* lazy: the first part that was not; those before hold `good` bytes */
+    uint64_t good;
+    bool damaged; /* what comes then */
 };
 
 int lr_block_new(struct lr_store *s, size_t head, uint64_t payload, struct lr_block **out)
@@ -140,7 +145,54 @@ struct lr_object_part lr_view_part(const struct lr_view *v, uint32_t i)
     return lr_object_part(b->image + LR_RECORD_HEAD, b->head, &v->object, i);
 }
 
-struct lr_block *lr_view_block(const struct lr_view *v)
+void lr_view_set_lazy(struct lr_view *v, bool lazy)
 {
-    return v->block;
+    v->lazy = lazy;
+}
+
+void lr_block_disown(struct lr_store *s, const struct lr_block *b, const struct lr_digest *id)
+{
+    struct lr_shard *sh = lr_shard_of(s, id);
+    pthread_mutex_lock(&sh->mu);
+    struct lr_entry *e = lr_find_locked(s, sh, id);
+    if (e && e->block == b) {
+        lr_leave_mem_locked(s, sh, e);
+        lr_drop_if_empty_locked(s, sh, e);
+    }
+    pthread_mutex_unlock(&sh->mu);
+}
+
+void lr_view_disown(const struct lr_view *v)
+{
+    lr_block_disown(v->block->store, v->block, &v->object.id);
+}
+
+/* The next part. The row is checked too: it may have changed since the header was. */
+static bool sum_next(struct lr_view *v)
+{
+    if (v->next == v->object.n_parts)
+        return false;
+    struct lr_object_part part = lr_view_part(v, v->next);
+    const uint8_t *p = v->block->image + v->block->payload + v->good;
+    if (part.offset != v->good || part.bytes > v->block->bytes - v->good ||
+        lr_hash64(lr_str(p, (size_t)part.bytes), 0) != part.sum)
+        return false;
+    v->good += part.bytes;
+    v->next++;
+    return true;
+}
+
+uint64_t lr_view_good(struct lr_view *v, uint64_t upto)
+{
+    if (!v->lazy)
+        return v->block->bytes;
+    upto = upto < v->block->bytes ? upto : v->block->bytes;
+    while (v->good < upto && !v->damaged) {
+        v->damaged = !sum_next(v);
+        if (v->damaged) {
+            lr_count(v->block->store, LR_STORE_MISS_CORRUPT);
+            lr_view_disown(v);
+        }
+    }
+    return v->good;
 }
