@@ -2,8 +2,8 @@
  * serve/resp.c - the loops and sockets of the Redis door, and the memory that values pass through.
  *
  *   socket --recv--> 64 KiB of the loop --> parser --> command --> store
- *        \---------- recv ----------------> a draft's own bytes       (value of 16 KiB and more)
- *   store --> pinned view --writev--> socket                          (the same, out)
+ *        \---------- recv, sum -----------> a draft's own bytes       (value of 16 KiB and more)
+ *   store --> pinned view --check, send--> socket                     (the same, out)
  *
  * Idea. N threads, each an epoll over its connections; a connection belongs to the loop that accepted
  * it and is touched by no other thread, so nothing here is locked but the inbox. Commands of a
@@ -16,6 +16,16 @@
  * come, from a buffer that is copied once (1.6 %): a header that announces 512 MiB evicts nothing.
  * Replies of 16 KiB and more are views of the store, pinned until sent; replies that wait are
  * bounded by FULL, then the connection is not read.
+ *
+ * Sums. A value is summed as it comes and checked as it goes, a PART at a time, while the CPU's cache
+ * has the bytes for the copy as well: memory is read once, and no connection waits for the sum of
+ * another's 512 MiB. A view of LAZY bytes and more is announced before all of it was checked; damage
+ * found after that ends the connection (its length was told, so there is no other honest answer),
+ * and the copy is gone from the store. Smaller ones are checked whole: damage is a miss.
+ *
+ * Tried and dropped: MSG_ZEROCOPY, which loopback answers with a copy and a notice besides; reading
+ * until EAGAIN, an empty recv for each small command: a short recv says the same, and epoll tells
+ * when that was wrong.
  *
  * A SET that cannot be kept (too large, no room, a name too long) is received all the same and
  * answered OK; what it would have replaced is deleted first (resp_cmd.c).
@@ -45,7 +55,9 @@
 #define IN_BYTES     LR_KIB(64)
 #define CHUNK        LR_KIB(16)
 #define FULL         LR_MIB(8)   /* replies that wait, beyond the first */
-#define TURN         LR_MIB(4)   /* received before others have their turn */
+#define TURN         LR_MIB(4)   /* received or sent before others have their turn */
+#define PART         LR_KIB(512) /* received or checked at once: what stays in the CPU's own cache */
+#define LAZY         LR_MIB(1)   /* values from here on are checked as they are sent */
 #define START_WHOLE  LR_MIB(1)   /* values up to here get their room at once */
 #define START_PART   64u         /* of larger ones this part comes first */
 #define IOVS         64
@@ -212,9 +224,22 @@ void lr_resp_putf(struct lr_resp_conn *c, const char *fmt, ...)
     lr_resp_put(c, lr_str(text, (size_t)n));
 }
 
+/* "$N": every reply with a value has one, and printf is a tenth of a small GET. */
+static void put_length(struct lr_resp_conn *c, size_t n)
+{
+    char text[24], *at = text + sizeof text;
+    *--at = '\n';
+    *--at = '\r';
+    do
+        *--at = (char)('0' + n % 10);
+    while (n /= 10);
+    *--at = '$';
+    lr_resp_put(c, lr_str(at, (size_t)(text + sizeof text - at)));
+}
+
 void lr_resp_bulk(struct lr_resp_conn *c, struct lr_str s)
 {
-    lr_resp_putf(c, "$%zu\r\n", s.n);
+    put_length(c, s.n);
     lr_resp_put(c, s);
     lr_resp_put(c, LR_STR("\r\n"));
 }
@@ -237,7 +262,7 @@ void lr_resp_view(struct lr_resp_conn *c, struct lr_view *v)
         lr_view_put(v);
         return;
     }
-    lr_resp_putf(c, "$%zu\r\n", s.n);
+    put_length(c, s.n);
     struct lr_resp_chunk *k = c->ending ? NULL : add_chunk(c, 0);
     if (!k) {
         lr_view_put(v);
@@ -357,14 +382,15 @@ static void fetched(struct lr_fetch *f, int rc, struct lr_view *v)
 
 enum lr_resp_go lr_resp_fetch(struct lr_resp_conn *c, const struct lr_digest *id)
 {
-    c->fetch = (struct lr_fetch){.id = *id, .done = fetched};
+    c->fetch = (struct lr_fetch){.id = *id, .lazy = LAZY, .done = fetched};
     c->here = false;
     c->fetching = true;
-    c->fetch_ns = lr_clock_mono_ns();
     lr_store_fetch(lr_resp_store(c), &c->fetch);
     /* Only this thread sets it, inside the call. */
-    if (!c->here)
+    if (!c->here) {
+        c->fetch_ns = lr_clock_mono_ns(); /* its loop, this thread, is the only one to look */
         return LR_RESP_WAIT;
+    }
     c->fetching = false;
     return LR_RESP_DONE;
 }
@@ -409,6 +435,14 @@ static void open_draft(struct lr_resp_conn *c, struct lr_resp_big *b, size_t key
     }
     lr_free(b->start);
     b->start = NULL;
+}
+
+/* Sums what has come of the value that is being received, while the cache has it. */
+static void sum_up(struct lr_resp_conn *c)
+{
+    const struct lr_resp_big *b = c->n_bigs ? &c->bigs[c->n_bigs - 1] : NULL;
+    if (b && b->draft && b->arg == c->in.n - 1)
+        lr_draft_filled(b->draft, c->in.args[b->arg].n - c->in.need);
 }
 
 /* The parser asks where a big argument goes: first its start, then the rest. */
@@ -510,7 +544,7 @@ static void take_rest(struct lr_resp_conn *c)
     }
 }
 
-/* One recv. False: nothing there, or the end. */
+/* One recv. False: nothing is left there (or epoll will say that there is), or it is the end. */
 static bool receive(struct lr_resp_conn *c, size_t *got)
 {
     size_t n;
@@ -520,7 +554,8 @@ static bool receive(struct lr_resp_conn *c, size_t *got)
         to = (uint8_t *)c->loop->in;
         n = IN_BYTES;
     }
-    ssize_t k = recv(c->fd, to, n < TURN ? n : TURN, 0);
+    n = n < PART ? n : PART;
+    ssize_t k = recv(c->fd, to, n, 0);
     if (k < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (k <= 0) {
@@ -532,12 +567,13 @@ static bool receive(struct lr_resp_conn *c, size_t *got)
     lr_resp_count(c, LR_RESP_N_IN, (uint64_t)k);
     if (direct) {
         lr_resp_got(&c->in, (size_t)k);
-        return true;
+        sum_up(c);
+        return (size_t)k == n;
     }
     size_t at = take(c, c->loop->in, (size_t)k);
     if (at < (size_t)k && !c->ending && lr_buf_add(&c->rest, c->loop->in + at, (size_t)k - at))
         c->ending = true; /* out of memory */
-    return true;
+    return (size_t)k == n;
 }
 
 /* ---- sending ---- */
@@ -560,13 +596,34 @@ static void sent(struct lr_resp_conn *c, size_t n)
     }
 }
 
+/* What goes out next: of views no more than is known to be good, and about one PART in all, so that
+ * what was just checked is sent from the cache. Returns how many; 0: the first has damage where it
+ * goes on. */
+static int gather(struct lr_resp_conn *c, struct iovec *v)
+{
+    int n = 0;
+    size_t sum = 0;
+    for (struct lr_resp_chunk *k = c->out; k && n < IOVS && sum < PART; k = k->next) {
+        uint64_t good = k->view ? lr_view_good(k->view, k->at + PART - sum) : k->n;
+        size_t end = good < k->n ? (size_t)good : k->n;
+        if (end > k->at)
+            v[n++] = (struct iovec){(void *)(uintptr_t)(k->p + k->at), end - k->at};
+        if (end < k->n)
+            break;
+        sum += end - k->at;
+    }
+    return n;
+}
+
 static void flush(struct lr_resp_conn *c)
 {
     while (!c->dead && c->out) {
         struct iovec v[IOVS];
-        int n = 0;
-        for (struct lr_resp_chunk *k = c->out; k && n < IOVS; k = k->next)
-            v[n++] = (struct iovec){(void *)(uintptr_t)(k->p + k->at), k->n - k->at};
+        int n = gather(c, v);
+        if (!n) { /* its length was told already: no reply but the end is honest */
+            kill_conn(c);
+            return;
+        }
         struct msghdr m = {.msg_iov = v, .msg_iovlen = (size_t)n};
         ssize_t k = sendmsg(c->fd, &m, MSG_NOSIGNAL);
         if (k < 0 && errno == EINTR)
@@ -603,8 +660,11 @@ static void work(struct lr_resp_conn *c, bool readable)
 {
     size_t total = 0, got = 0;
     take_rest(c);
-    while (readable && may_take(c) && !c->rest.len && total < TURN && receive(c, &got))
+    while (readable && may_take(c) && !c->rest.len && total < TURN) {
+        if (!receive(c, &got))
+            break;
         total += got;
+    }
     if (!c->dead)
         flush(c);
     if (c->dead)

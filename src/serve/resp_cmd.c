@@ -45,14 +45,24 @@ static bool id_of(const struct lr_resp_conn *c, size_t i, struct lr_digest *id)
     return true;
 }
 
-bool lr_resp_object(const struct lr_resp_conn *c, size_t i, uint64_t payload, struct lr_object *o)
+static void describe(const struct lr_resp_conn *c, size_t i, const struct lr_digest *id,
+                     uint64_t payload, struct lr_object *o)
 {
     *o = (struct lr_object){.kind = LR_OBJECT_OPAQUE,
+                            .id = *id,
                             .tenant = c->tenant,
                             .space = space_of(c),
                             .name = lr_resp_arg(&c->in, i),
                             .payload = payload};
-    return id_of(c, i, &o->id);
+}
+
+bool lr_resp_object(const struct lr_resp_conn *c, size_t i, uint64_t payload, struct lr_object *o)
+{
+    struct lr_digest id;
+    if (!id_of(c, i, &id))
+        return false;
+    describe(c, i, &id, payload, o);
+    return true;
 }
 
 bool lr_resp_stores(const struct lr_resp_parser *p, size_t *key)
@@ -100,12 +110,12 @@ static int store_big(struct lr_resp_conn *c, struct lr_resp_big *b, const struct
     return expires_ms ? lr_store_expire(lr_resp_store(c), id, expires_ms) : 0;
 }
 
-static int store_short(struct lr_resp_conn *c, size_t key, size_t value, unsigned flags,
-                       uint64_t expires_ms)
+static int store_short(struct lr_resp_conn *c, size_t key, const struct lr_digest *id, size_t value,
+                       unsigned flags, uint64_t expires_ms)
 {
     struct lr_object o;
     struct lr_str v = lr_resp_arg(&c->in, value);
-    LR_FAIL_IF(!lr_resp_object(c, key, v.n, &o), LR_EOVER);
+    describe(c, key, id, v.n, &o);
     o.expires_ms = expires_ms;
     return lr_store_put(lr_resp_store(c), &o, &(struct lr_piece){0, v.p, v.n}, 1, false, flags, 0);
 }
@@ -122,7 +132,7 @@ static int store(struct lr_resp_conn *c, size_t key, size_t value, unsigned flag
         return 0;
     }
     int rc = c->in.args[value].big ? store_big(c, big_of(c, value), &id, flags, expires_ms)
-                                   : store_short(c, key, value, flags, expires_ms);
+                                   : store_short(c, key, &id, value, flags, expires_ms);
     lr_resp_saw(c, LR_KV_SET, key, value, !rc);
     if (!rc || (rc == LR_EEXIST && flags & LR_PUT_IF_ABSENT) ||
         (rc == LR_ENOENT && flags & LR_PUT_IF_PRESENT))

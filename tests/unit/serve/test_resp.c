@@ -370,6 +370,54 @@ static void values_of_any_size_come_back_as_they_went(void **state)
     close_house(&h);
 }
 
+/* Flips a bit of what is stored under k. */
+static void damage(struct house *h, size_t at)
+{
+    struct lr_digest id;
+    struct lr_view *v;
+    lr_store_id_opaque(1, LR_STR("0"), LR_STR("k"), &id);
+    assert_int_equal(lr_store_get(h->store, &id, NULL, 0, &v), 0);
+    ((uint8_t *)(uintptr_t)lr_view_bytes(v).p)[at] ^= 1;
+    lr_view_put(v);
+}
+
+/* A small one is a miss; of a large one that is being sent sound bytes come, then the end. */
+static void damage_in_memory_is_never_sent(void **state)
+{
+    (void)state;
+    static uint8_t v[6 << 20], came[(6 << 20) + 64];
+    static const size_t at[] = {0, 700000, 3 << 20, (6 << 20) - 1};
+    struct house h;
+    struct lr_store_stats st;
+    open_house(&h, (struct lr_store_opts){0}, false, 0);
+    int fd = dial(&h);
+    fill(v, sizeof v, 3);
+    set_bytes(fd, "k", v, 20000);
+    damage(&h, 12345);
+    ask(fd, "GET k", "$-1\r\n");
+    for (size_t i = 0; i < LR_COUNT(at); i++) {
+        char head[32];
+        size_t n = 0;
+        int other = dial(&h);
+        set_bytes(fd, "k", v, sizeof v);
+        damage(&h, at[i]);
+        say(other, "GET k\r\n");
+        size_t head_n = (size_t)snprintf(head, sizeof head, "$%zu\r\n", sizeof v);
+        for (ssize_t k; (k = read(other, came + n, sizeof came - n)) > 0;)
+            n += (size_t)k;
+        assert_true(n <= head_n + at[i]);
+        assert_memory_equal(came, head, n < head_n ? n : head_n);
+        if (n > head_n)
+            assert_memory_equal(came + head_n, v, n - head_n);
+        close(other);
+        ask(fd, "GET k", "$-1\r\n");
+    }
+    lr_store_stats(h.store, &st);
+    assert_int_equal(st.count[LR_STORE_MISS_CORRUPT], 1 + LR_COUNT(at));
+    close(fd);
+    close_house(&h);
+}
+
 static void a_value_that_cannot_be_kept_is_ok_and_its_forerunner_gone(void **state)
 {
     (void)state;
@@ -715,6 +763,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_is_no_protocol_is_a_fault),
         cmocka_unit_test(replies_are_the_bytes_that_clients_count),
         cmocka_unit_test(values_of_any_size_come_back_as_they_went),
+        cmocka_unit_test(damage_in_memory_is_never_sent),
         cmocka_unit_test(a_value_that_cannot_be_kept_is_ok_and_its_forerunner_gone),
         cmocka_unit_test(what_is_announced_evicts_nothing),
         cmocka_unit_test(nonsense_gets_one_error_and_the_end),
