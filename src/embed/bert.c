@@ -13,10 +13,11 @@
  * attention look at one row, or one sequence, at fixed cuts. So a text's vector does not depend on
  * what else is in the batch.
  *
- * int8 means weights: Q8_0, 1.06 bytes each, decoded in the products' tiles; activations stay f32.
- * Cosines with the same model in f32: bench/embed.c. Tried: activations of eight bits as well
- * (kern/'s mulq). It multiplies row by row and lost to the tiled product from a dozen tokens on
- * (3,700 against 5,900 tokens/s, MiniLM-L6, one Zen 5 core), and cost a further 5e-4 in the cosine.
+ * int8 means weights: Q8_0, 1.06 bytes each, multiplied in fixed point: a token's block of 32 has
+ * sixteen bits an element (kern/'s mulq), which moves a cosine by 2e-10. Cosines with the same model
+ * in f32: bench/embed.c. Tried: weights decoded to floats (MiniLM-L6, a question of 13 tokens 2.3 ms
+ * instead of 1.4, in batches 1.8 instead of 1.2, on a Zen 5 core); activations of eight bits, which
+ * cost 5e-4 in the cosine.
  *
  * GELU is the error function's, by a rational approximation (Abramowitz and Stegun 7.1.26, error
  * below 1.5e-7) over kern/'s exp: libm's erff was a quarter of the time of a short batch.
@@ -202,6 +203,8 @@ static size_t lay_out(const struct bert *b, struct lr_embed_scratch *s, char *p)
     s->att = take(p, &used, t * d, sizeof(float));
     s->tmp = take(p, &used, t * d, sizeof(float));
     s->up = take(p, &used, MUL_TOKENS * ff, sizeof(float));
+    if (!b->exact)
+        s->act = take(p, &used, MUL_TOKENS, lr_kern_act_bytes((MAX_OF(d, ff) + 31) / 32 * 32));
     s->score = take(p, &used, (size_t)QUERIES * b->spec.tokens_max, sizeof(float));
     s->row = take(p, &used, d, sizeof(float));
     s->row2 = take(p, &used, d, sizeof(float));
@@ -289,14 +292,28 @@ static void gelu(float *x, size_t n)
     memcpy(x, run, n * sizeof *x);
 }
 
+/* out = x W, n <= MUL_TOKENS rows; with weights of bytes in fixed point, unless exactly. */
+static void multiply(struct lr_embed_scratch *s, const struct matrix *m, const float *x, size_t n,
+                     float *out)
+{
+    const struct lr_kern *k = lr_kern();
+    if (!s->act || m->rows.type < LR_KERN_Q8_0) {
+        k->mul(&m->rows, m->cols, x, m->cols, n, out, m->rows.n, s->kern);
+        return;
+    }
+    size_t record = lr_kern_act_bytes(m->cols);
+    for (size_t t = 0; t < n; t++)
+        k->act_q16((char *)s->act + t * record, x + t * m->cols, m->cols);
+    k->mulq(&m->rows, m->cols, s->act, n, out, m->rows.n, s->kern);
+}
+
 /* out = x W + bias, n rows. */
 static void linear(struct lr_embed_scratch *s, const struct matrix *m, const float *bias,
                    const float *x, size_t n, float *out)
 {
     const struct lr_kern *k = lr_kern();
     for (size_t t = 0; t < n; t += MUL_TOKENS)
-        k->mul(&m->rows, m->cols, x + t * m->cols, m->cols, MIN_OF(MUL_TOKENS, n - t),
-               out + t * m->rows.n, m->rows.n, s->kern);
+        multiply(s, m, x + t * m->cols, MIN_OF(MUL_TOKENS, n - t), out + t * m->rows.n);
     for (size_t t = 0; t < n; t++)
         k->add(out + t * m->rows.n, bias, m->rows.n);
 }

@@ -151,6 +151,7 @@ struct lr_embed_scratch {
     float *row;           /* (LR_EMBED_DIM_MAX) */
     float *row2;          /* likewise */
     void *kern;           /* LR_KERN_SCRATCH */
+    void *act;            /* records of a product's tokens; NULL: products in floats */
     void *block;          /* all of the above */
 };
 
