@@ -325,18 +325,6 @@ static int decode_all(const struct lr_view *v, uint64_t offset, uint8_t *dst, si
     return at == n ? 0 : LR_EOVER;
 }
 
-/* Copies out of v and gives it back. */
-static int take_out(struct lr_store *s, struct lr_range *r, struct lr_view *v, bool verify)
-{
-    int rc = r->whole ? fit(r, v) : 0;
-    if (!rc)
-        rc = lr_view_object(v)->codec == LR_CODEC_RAW
-                 ? copy_range(v, r->offset, r->dst, r->n, verify)
-                 : decode_all(v, r->offset, r->dst, r->n, verify);
-    if (rc == LR_ECORRUPT) {
-        lr_count(s, LR_STORE_MISS_CORRUPT);
-        lr_view_disown(v);
-        rc = LR_ENOENT;
 /* The length of the object as it is read. */
 static int length_of(const struct lr_view *v, size_t *out)
 {
@@ -364,6 +352,18 @@ static int fit(struct lr_range *r, const struct lr_view *v)
     return r->n > room ? LR_EOVER : 0;
 }
 
+/* Copies out of v and gives it back. */
+static int take_out(struct lr_store *s, struct lr_range *r, struct lr_view *v, bool verify)
+{
+    int rc = r->whole ? fit(r, v) : 0;
+    if (!rc)
+        rc = lr_view_object(v)->codec == LR_CODEC_RAW
+                 ? copy_range(v, r->offset, r->dst, r->n, verify)
+                 : decode_all(v, r->offset, r->dst, r->n, verify);
+    if (rc == LR_ECORRUPT) {
+        lr_count(s, LR_STORE_MISS_CORRUPT);
+        lr_view_disown(v);
+        rc = LR_ENOENT;
     }
     lr_view_put(v);
     return rc;

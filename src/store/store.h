@@ -321,12 +321,12 @@ struct lr_range {
     uint64_t offset;
     void *dst;
     size_t n;
+    bool whole; /* all of it, from offset 0: n is the room at dst and becomes the length, also when
+                   that is too little (LR_EOVER) */
     int rc; /* out: 0; a miss; LR_EOVER: beyond the end. On an error dst is of undefined content */
 };
 /* Every range on its own; loads from disk run side by side. Returns how many are 0. */
 size_t lr_store_read(struct lr_store *, struct lr_range *r, size_t n, uint64_t deadline);
-    bool whole; /* all of it, from offset 0: n is the room at dst and becomes the length, also when
-                   that is too little (LR_EOVER) */
 
 /* How many of ids[0..n) are here, counted up to the first that is not; *in_memory (may be NULL):
  * of these, up to the first that only the disk has. No I/O. prefetch: starts loading the rest. */
