@@ -29,16 +29,28 @@
  *
  * A block that holds NaN or infinity gets d = NaN, and every product with it is NaN.
  *
- * Measured (bench_kern on a Zen 5 core with busy neighbours; floats: body_mul.h's tiles): 256 tokens
- * 365 GFLOP/s against 180; one token from memory Q4_K 22 GB/s against 16. The error this adds to a
- * product is 1.5e-5 of its size, a tenth of what KV rows in binary16 add.
+ * Measured (bench_kern --variant V under chrt on one Zen 5 core with busy neighbours, k = 2048; in
+ * brackets mul, of the same run):
+ *
+ *                  256 tokens, GFLOP/s       24 tokens             one token from memory, GB/s
+ *                  Q4_K       Q8_0           Q4_K       Q8_0       Q4_K         Q8_0
+ *   avx512vnni     361 (187)  357 (184)      343 (176)  315 (168)  23.0 (15.5)  30.5 (33.6)
+ *   avx512         158 (183)  163 (185)      158 (177)  151 (151)  17.8 (15.7)  25.5 (35.8)
+ *   avx2            93 (91)    99 (91)        86 (88)    91 (72)    5.6 (7.0)   13.9 (15.5)
+ *   portable                                 9.0 (4.3)  9.2 (4.3)  0.84 (0.67)  1.6 (1.7)
+ *
+ * One rule for all of them, though those without VNNI gain little: rows of keys and values computed on
+ * one machine are then those of another. A product's error is 1.5e-5 to 2e-5 of its size, a fifth of
+ * what KV rows in binary16 add.
  *
  * Tried and dropped: eight bits a token (1/250 relative: logits left their 1e-3). Words instead of
  * two bytes with VNNI: 345 GFLOP/s, and panels twice as large (one token: 18 GB/s). Scales of six
- * bits folded into the codes of Q4_K, sums over 64: 5 % fewer instructions, but another order of
- * sums than the other types'. Sixteen rows turned in registers and multiplied there, without a
- * panel: 25 GB/s instead of 22, for a kernel per type. Asking for the next band AHEAD of the bytes
- * in use, as row_tile does: half the speed, for sixteen rows are read side by side.
+ * bits folded into the codes of Q4_K, sums over 64: counted, 5 % fewer instructions, but another order
+ * of sums than the other types'. Sixteen rows turned in registers and multiplied there, without a
+ * panel: 25 GB/s instead of 22, for a kernel per type. The next band's bytes asked for in one go a
+ * chunk instead of block by block: Q8_0 24 GB/s instead of 30. A fixed distance AHEAD, as row_tile
+ * has it: half the speed, for sixteen rows are read side by side. With AVX2 four tokens a tile instead
+ * of two, and scales turned by permutations: no difference.
  */
 
 #define CHUNK  ((size_t)256)
@@ -98,6 +110,18 @@ static int32_t bias_of(enum lr_kern_type type)
 #include "kern/panel_avx512.h"
 #endif
 
+#ifndef HAS_FETCH
+/* Sixteen rows of Q8_0: their codes can be turned where they lie. */
+static void build_bytes(struct panel *p, const char *row, size_t stride, size_t n)
+{
+    for (size_t i = 0; i < n; i += 32, row += 34) {
+        q_cells(&p->cell[i / 4], (const int8_t *)row + 2, stride, 0);
+        for (size_t r = 0; r < 16; r++)
+            p->s[i / 32][r] = f16_one((const uint8_t *)row + r * stride);
+    }
+}
+#endif
+
 /* Elements at .. at + n of rows 0 .. rows - 1; the rows missing from sixteen are zeros. */
 static void build_any(struct panel *p, const struct lr_kern_rows *w, const char *row, size_t rows,
                       size_t at, size_t n, struct codes *c)
@@ -129,6 +153,12 @@ static void build(struct panel *p, const struct lr_kern_rows *w, const char *row
     }
 #endif
     ask_for(next, min_size(rows, 16) * w->stride, at, n, k);
+#ifndef HAS_FETCH
+    if (rows >= 16 && w->type == LR_KERN_Q8_0) {
+        build_bytes(p, row + at / 32 * 34, w->stride, n);
+        return;
+    }
+#endif
     build_any(p, w, row, min_size(rows, 16), at, n, c);
 }
 
