@@ -224,7 +224,7 @@ static int check_one(const struct conf *c, const char *path, const char *name, u
                                         .predict = 32,
                                         .runs = 1,
                                         .threads = (unsigned)c->threads};
-        LR_TRY(lr_eval_machine_measure(&m, &s, (unsigned)c->threads, NULL, err));
+        LR_TRY(lr_eval_machine_measure(&m, &s, (unsigned)c->threads, c->dir, err));
         LR_TRY(lr_eval_bench(&b, &speed, err));
         lr_eval_estimate(&s, &m, &l, &e);
         predicted[i] = e.decode_tps;

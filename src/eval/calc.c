@@ -4,7 +4,7 @@
  *
  *   users     (memory - weights) / KV of a user
  *   prefill   (2 * macs * n) / flops + (2 * n^2 * heads * head * layers) / attention's flops
- *   decode    weights read / their rate + KV read / its rate
+ *   decode    weights read / their rate + KV read / its rate, as far as heads keep threads busy
  *   together  weights once for all (or their products, when those take longer), KV for each
  *   switch    2 * KV / link: one user's rows out, another's in
  *
@@ -125,14 +125,25 @@ static double kv_bytes(const struct lr_eval_shape *s, const struct lr_eval_machi
     return rows * s->n_layer * s->n_kv * (2 * s->d_head * bits / 8 + m->row_extra);
 }
 
+#define SPAN_ROWS 1024.0 /* rows of a head that one thread goes through (engine/attn.c) */
+
+/* Attention is dealt out by heads and spans: three heads on two threads take as long as four. */
+static double idle_threads(const struct lr_eval_shape *s, const struct lr_eval_machine *m,
+                           const struct lr_eval_load *l, double batch)
+{
+    double rows = l->rows && l->rows < l->context ? l->rows : l->context;
+    double jobs = batch * s->n_kv * ceil(rows / SPAN_ROWS);
+    return ceil(jobs / m->threads) * m->threads / jobs;
+}
+
 /* Seconds of one step of `batch` users. */
-static double step_s(const struct lr_eval_shape *s, const struct lr_eval_machine *m, double kv,
-                     double batch)
+static double step_s(const struct lr_eval_shape *s, const struct lr_eval_machine *m,
+                     const struct lr_eval_load *l, double kv, double batch)
 {
     double weights = 0, products = batch > 1 ? 2 * batch * (s->macs + s->out_macs) / m->flops : 0;
     for (int t = 0; t < LR_KERN_N_TYPES; t++)
         weights += s->read[t] > 0 ? s->read[t] / m->weight_bw[t] : 0;
-    return fmax(weights, products) + batch * kv / m->kv_bw;
+    return fmax(weights, products) + batch * kv / m->kv_bw * idle_threads(s, m, l, batch);
 }
 
 void lr_eval_estimate(const struct lr_eval_shape *s, const struct lr_eval_machine *m,
@@ -142,9 +153,9 @@ void lr_eval_estimate(const struct lr_eval_shape *s, const struct lr_eval_machin
     struct lr_eval_estimate e = {.kv_bytes = kv, .users = left > 0 ? floor(left / kv) : 0};
     e.prefill_s = (2 * s->macs * n + 2 * s->out_macs) / m->flops +
                   2 * n * n * s->n_head * s->d_head * s->n_layer / m->attn_flops;
-    e.decode_tps = 1 / step_s(s, m, kv, 1);
+    e.decode_tps = 1 / step_s(s, m, l, kv, 1);
     e.batch = l->batch ? fmin(l->batch, e.users) : e.users;
-    e.batch_tps = e.batch >= 1 ? e.batch / step_s(s, m, kv, e.batch) : 0;
+    e.batch_tps = e.batch >= 1 ? e.batch / step_s(s, m, l, kv, e.batch) : 0;
     e.switch_s = m->link > 0 ? 2 * kv / m->link : 0;
     e.restore_s = m->disk > 0 ? kv / m->disk : 0;
     *out = e;

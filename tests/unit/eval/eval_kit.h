@@ -47,4 +47,19 @@ static inline void kit_close(struct kit *k)
     unlink(k->path);
 }
 
+/* Of a group of tests: *state is the kit. */
+static inline int kit_setup(void **state)
+{
+    static struct kit k;
+    kit_open(&k);
+    *state = &k;
+    return 0;
+}
+
+static inline int kit_teardown(void **state)
+{
+    kit_close(*state);
+    return 0;
+}
+
 #endif

@@ -42,6 +42,24 @@ static void estimates_are_the_formulas(void **state)
     assert_true(e.users == 0 && e.batch_tps == 0);
 }
 
+/* Three heads on two threads take as long as four; of two spans each, six as long as six. */
+static void heads_that_do_not_divide_cost_attention_a_thread(void **state)
+{
+    (void)state;
+    struct lr_eval_shape s;
+    struct lr_eval_machine m;
+    struct lr_eval_estimate e;
+    assert_int_equal(lr_eval_shape_like(LR_STR("smollm-135m"), LR_STR("Q8_0"), &s, NULL), 0);
+    lr_eval_machine_given(&m, 1e14, 1e12, 1e11, 1e10, 1e9);
+    m.threads = 2;
+    for (uint32_t context = 1024; context <= 2048; context *= 2) {
+        struct lr_eval_load l = {.context = context};
+        lr_eval_estimate(&s, &m, &l, &e);
+        double factor = context == 1024 ? 4.0 / 3 : 1;
+        assert_true(near(1 / e.decode_tps, s.read[LR_KERN_Q8_0] / 1e12 + factor * e.kv_bytes / 1e12));
+    }
+}
+
 static void a_file_has_the_shape_it_was_made_from(void **state)
 {
     struct kit *k = *state;
@@ -66,26 +84,13 @@ static void unknown_shapes_and_types_are_named(void **state)
     assert_int_equal(lr_eval_shape_like(LR_STR("nano"), LR_STR("F9"), &s, NULL), LR_ENOENT);
 }
 
-static int open_kit(void **state)
-{
-    static struct kit k;
-    kit_open(&k);
-    *state = &k;
-    return 0;
-}
-
-static int close_kit(void **state)
-{
-    kit_close(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(estimates_are_the_formulas),
+        cmocka_unit_test(heads_that_do_not_divide_cost_attention_a_thread),
         cmocka_unit_test(a_file_has_the_shape_it_was_made_from),
         cmocka_unit_test(unknown_shapes_and_types_are_named),
     };
-    return cmocka_run_group_tests(tests, open_kit, close_kit);
+    return cmocka_run_group_tests(tests, kit_setup, kit_teardown);
 }

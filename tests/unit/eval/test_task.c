@@ -235,20 +235,6 @@ static void memory_that_runs_out_is_a_result(void **state)
         }
 }
 
-static int open_kit(void **state)
-{
-    static struct kit k;
-    kit_open(&k);
-    *state = &k;
-    return 0;
-}
-
-static int close_kit(void **state)
-{
-    kit_close(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,5 +247,5 @@ int main(void)
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(memory_that_runs_out_is_a_result),
     };
-    return cmocka_run_group_tests(tests, open_kit, close_kit);
+    return cmocka_run_group_tests(tests, kit_setup, kit_teardown);
 }
