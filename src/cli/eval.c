@@ -3,6 +3,7 @@
  */
 #include "cli/flags.h"
 #include "eval/eval.h"
+#include "serve/serve.h"
 
 #include <stdio.h>
 
@@ -19,7 +20,8 @@ static int eval_kv(struct lr_cli *cli)
     const char *plugin = NULL;
     k.seed = 1;
     const struct lr_flag flags[] = {
-        {"--model", "F", LR_FLAG_TEXT, &k.model, 0, 0, "a GGUF file"},
+        {"--model", "F", LR_FLAG_TEXT, &k.model, 0, 0,
+         "a GGUF file (the one in the program: larder-mini)"},
         {"--policies", "LIST", LR_FLAG_TEXT, &k.policies, 0, 0,
          "stacks, as \"snapkv:window=16+q8,h2o\"; full is always there"},
         {"--plugin", "F", LR_FLAG_TEXT, &plugin, 0, 0,
@@ -43,7 +45,7 @@ static int eval_kv(struct lr_cli *cli)
         {"--hold", NULL, LR_FLAG_ON, &k.hold, 0, 0,
          "hold budgets while reading questions and answering, as when served"},
     };
-    const struct lr_manual u = {"eval kv --model F [options]",
+    const struct lr_manual u = {"eval kv [--model F] [options]",
                                 "Prefills each sample once, forks it for every policy and budget, "
                                 "and says what was kept, what that\n"
                                 "cost, and whether the numbers can be believed (controls). "
@@ -52,8 +54,12 @@ static int eval_kv(struct lr_cli *cli)
     int rc = lr_cli_flags(cli, &u);
     if (rc)
         return rc == LR_CLI_HELPED ? 0 : 2;
-    if (!k.model)
-        return lr_cli_missing(cli, "--model");
+    if (!k.model) {
+        k.model = "larder-mini.gguf";
+        k.bytes = lr_builtin_model();
+        if (!k.bytes.n)
+            return lr_cli_missing(cli, "--model");
+    }
     k.context = (uint32_t)context;
     k.samples = (uint32_t)samples;
     k.threads = (unsigned)threads;

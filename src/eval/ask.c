@@ -199,7 +199,7 @@ static int count_alive(const struct eval_run *r, const struct lr_engine_seq *s,
 
 static bool selects(const struct eval_run *r, const struct eval_cell *c)
 {
-    return c->kind == EVAL_STACK && r->plan->stack[c->stack].select;
+    return c->kind == EVAL_STACK && r->plan->stack[c->stack].select >= 0;
 }
 
 struct reply {

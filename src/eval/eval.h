@@ -170,8 +170,8 @@ struct lr_eval_machine {
 /* All rates by numbers of the user's (a GPU's sheet). bw is for weights and KV alike. */
 void lr_eval_machine_given(struct lr_eval_machine *m, double flops, double bw, double memory,
                            double link, double disk);
-/* Short measurements on this machine with the kernels of the engine: some two seconds. dir: where a
- * file may be written for a moment; NULL: disk is not measured (0). */
+/* Short measurements on this machine with the kernels of the engine: some two seconds. dir: where
+ * files may be written for a moment; NULL: disk is not measured (0), and weights lie on the heap. */
 int lr_eval_machine_measure(struct lr_eval_machine *m, const struct lr_eval_shape *s,
                             unsigned threads, const char *dir, struct lr_err *err);
 
@@ -203,7 +203,8 @@ enum lr_eval_mode {
 };
 
 struct lr_eval_kv {
-    const char *model;    /* a GGUF file */
+    const char *model;    /* a GGUF file; or, with bytes, what to call the model */
+    struct lr_str bytes;  /* a GGUF file in memory, aligned to 64; empty: model is a path */
     const char *policies; /* "full,snapkv:window=16,h2o+q8": stacks; NULL: the usual ones */
     const char *budgets;  /* "50%,128,8M"; NULL: 50, 25, 12.5 and 6.25 % */
     const char

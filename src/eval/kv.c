@@ -48,6 +48,13 @@ static int fingerprint(const char *path, uint64_t *out, struct lr_err *err)
     return 0;
 }
 
+/* The same of bytes in memory. */
+static uint64_t fingerprint_of(struct lr_str b)
+{
+    size_t n = b.n < SAMPLED ? b.n : SAMPLED;
+    return lr_hash64(lr_str(b.p + b.n - n, n), lr_hash64(lr_str(b.p, n), b.n));
+}
+
 static int identity(const struct eval_run *r, struct lr_buf *out)
 {
     const struct lr_eval_kv *o = r->opts;
@@ -55,7 +62,10 @@ static int identity(const struct eval_run *r, struct lr_buf *out)
     uint64_t file = 0;
     char hex[17];
     struct lr_jw w;
-    LR_TRY(fingerprint(o->model, &file, r->err));
+    if (o->bytes.n)
+        file = fingerprint_of(o->bytes);
+    else
+        LR_TRY(fingerprint(o->model, &file, r->err));
     lr_jw_init(&w, out);
     lr_jw_obj(&w);
     lr_jw_key(&w, "larder");
@@ -190,15 +200,17 @@ static unsigned threads_for(const struct eval_run *r)
 
 static int open_model(struct eval_run *r)
 {
-    LR_TRY(lr_eval_open_model(&r->model, r->opts->model, r->err));
+    const struct lr_eval_kv *o = r->opts;
+    LR_TRY(o->bytes.n ? lr_engine_model_open_mem(&r->model, o->bytes, r->err)
+                      : lr_eval_open_model(&r->model, o->model, r->err));
     LR_TRY(lr_nn_tok_open(&r->tok, lr_engine_model_file(r->model), r->err));
     LR_TRY(lr_eval_coder_init(&r->coder, r->tok, r->err));
     r->vocab = lr_engine_model_shape(r->model)->n_vocab;
     if (lr_nn_tok_size(r->tok) > r->vocab)
         return lr_err_set(r->err, LR_EINVAL, "--model", "a vocabulary of %zu and logits for %u",
                           lr_nn_tok_size(r->tok), r->vocab);
-    const struct lr_engine_opts o = {.threads = threads_for(r), .kv_max = LR_GIB(8)};
-    return lr_engine_open(&r->engine, r->model, &o, r->err);
+    const struct lr_engine_opts e = {.threads = threads_for(r), .kv_max = LR_GIB(8)};
+    return lr_engine_open(&r->engine, r->model, &e, r->err);
 }
 
 static int open_buffers(struct eval_run *r)

@@ -31,6 +31,8 @@ struct lr_serve_model {
     uint32_t context; /* tokens of a conversation */
 };
 bool lr_serve_model(const struct lr_serve *, size_t i, struct lr_serve_model *out);
+/* The model inside the program: a GGUF file as bytes aligned to 64; empty when the build had none. */
+struct lr_str lr_builtin_model(void);
 /* Loads the configuration's plug-ins; lr_serve_open does so first of all. Once a process, before other
  * threads. The error names the file. */
 int lr_serve_plugins(const struct lr_config *, struct lr_err *err);

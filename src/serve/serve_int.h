@@ -154,8 +154,6 @@ struct lr_local *lr_locals_find(const struct lr_locals *, struct lr_str name);
 /* The local model that serves `model` for a client, or NULL; *alone: no upstream does as well. */
 struct lr_local *lr_locals_serving(const struct lr_locals *, const struct lr_conf *,
                                    struct lr_str model, bool *alone);
-/* builtin.c: a GGUF file as bytes aligned to 64; empty when the build had none. */
-struct lr_str lr_builtin_model(void);
 
 /* ---- records of requests (trace.c) ---- */
 

@@ -282,6 +282,32 @@ static void values_are_what_they_say(void **state)
     forget();
 }
 
+/* A model in memory is the same model: its results continue those of the file. */
+static void bytes_in_memory_are_the_file(void **state)
+{
+    struct kit *k = *state;
+    struct lr_eval_kv o = small(k);
+    struct lr_buf b;
+    char name[64];
+    o.tasks = "single";
+    o.policies = "random";
+    run(&o);
+    size_t n = lines(slurp("results.jsonl"));
+    lr_buf_init(&b, LR_MIB(16));
+    assert_int_equal(lr_io_read_file(k->path, &b), 0);
+    char *raw = lr_alloc(b.len + 64), *at = raw + (64 - (uintptr_t)raw % 64) % 64;
+    assert_non_null(raw);
+    memcpy(at, b.p, b.len);
+    snprintf(name, sizeof name, "%s", strrchr(k->path, '/') + 1);
+    o.model = name;
+    o.bytes = lr_str(at, b.len);
+    run(&o);
+    assert_int_equal(lines(slurp("results.jsonl")), n);
+    lr_free(raw);
+    lr_buf_free(&b);
+    forget();
+}
+
 /* Questions as prompts, replies decoded, budgets held throughout: every policy goes through with it. */
 static void budgets_can_be_held_while_answering(void **state)
 {
@@ -390,18 +416,14 @@ static void memory_that_runs_out_is_a_result(void **state)
 
 static int open_kit(void **state)
 {
-    static struct kit k;
-    kit_open(&k);
     snprintf(dir, sizeof dir, "/tmp/larder-eval-%d", (int)getpid());
-    *state = &k;
-    return 0;
+    return kit_setup(state);
 }
 
 static int close_kit(void **state)
 {
-    kit_close(*state);
     forget();
-    return 0;
+    return kit_teardown(state);
 }
 
 int main(void)
@@ -412,6 +434,7 @@ int main(void)
         cmocka_unit_test(foreign_or_broken_results_are_refused),
         cmocka_unit_test(reports_are_complete_and_well_formed),
         cmocka_unit_test(values_are_what_they_say),
+        cmocka_unit_test(bytes_in_memory_are_the_file),
         cmocka_unit_test(budgets_can_be_held_while_answering),
         cmocka_unit_test(own_tasks_run_and_name_their_line),
         cmocka_unit_test(what_cannot_be_is_refused_before_any_work),
