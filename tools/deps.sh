@@ -45,7 +45,7 @@ for file in src/*/*.[ch]; do
 done
 # Libraries belong to one module each.
 for pair in microhttpd.h:serve curl/curl.h:net lmdb.h:answer yaml.h:base sodium.h:base xxhash.h:base \
-    liburing.h:store lz4.h:store zstd.h:store; do
+    liburing.h:store lz4.h:store zstd.h:store hiredis.h:store; do
     grep -ln "#include <${pair%%:*}>" src/*/*.[ch] | grep -v "^src/${pair##*:}/" |
         sed "s|$|: includes <${pair%%:*}>, which is for ${pair##*:}/ alone|"
 done | grep . && bad=1

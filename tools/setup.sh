@@ -3,7 +3,7 @@
 # Quiet and quick when everything is there. Usage: tools/setup.sh [--check]
 set -eu
 packages="gcc cmake ninja-build pkg-config libmicrohttpd-dev libcurl4-openssl-dev libyaml-dev
-libsodium-dev libxxhash-dev liblmdb-dev libcmocka-dev liburing-dev liblz4-dev libzstd-dev"
+libsodium-dev libxxhash-dev liblmdb-dev libcmocka-dev liburing-dev liblz4-dev libzstd-dev libhiredis-dev"
 
 missing() {
     command -v cmake >/dev/null && command -v ninja >/dev/null && command -v pkg-config >/dev/null &&

@@ -18,11 +18,12 @@
  * (queue.c), so what is dropped cannot uncover an older value.
  *
  * A victim that somebody reads or that the writer holds would free nothing: it counts as hit and the
- * strategy is asked again, TRIES times.
+ * strategy is asked again, HELD times.
  */
 #include "store/store_int.h"
 
-#define TRIES       64u
+#define TRIES       64u   /* used entries that a quota passes over */
+#define HELD        4096u /* victims that somebody holds (queues to slow writers) before giving up */
 #define PINS        4096u /* pinned entries looked at before a quota gives up */
 #define WASTE_TIMES 8u
 #define WASTE_MIN   LR_MIB(16)
@@ -55,7 +56,7 @@ static uint64_t evict_mem(struct lr_store *s, struct lr_shard *sh, bool demote)
 {
     uint64_t freed = 0;
     pthread_mutex_lock(&sh->mu);
-    for (unsigned k = 0; k < TRIES && !freed; k++) {
+    for (unsigned k = 0; k < HELD && !freed; k++) {
         struct lr_evict_node *n = s->strategy->victim(sh->mem, true);
         struct lr_entry *e = n ? mem_entry(n) : NULL;
         if (!e)

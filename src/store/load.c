@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * store/load.c - from disk to memory, once for all who wait.
+ * store/load.c - from disk, or from the remote tier, to memory, once for all who wait.
  *
  *   fetch, fetch --> load --> I/O thread: room, read, check --> entry's block --> done, done
  *
@@ -13,6 +13,10 @@
  * Room is made, bytes are read and sums are computed on the I/O thread: who waits can stop waiting
  * at its deadline (lr_store_fetch_cancel), and the load still lands for the next.
  *
+ * From the remote tier the same: the entry is made for the load (it is in no tier, so nobody sees it),
+ * an errand takes the place of the job, and what comes back was checked there (remote.c). It becomes a
+ * put of its own number; if the entry was deleted, put or given another load meanwhile, that stands.
+ *
  * A small record does not start at a page: its pages are read into scratch memory and it is copied.
  */
 #include "store/store_int.h"
@@ -21,11 +25,12 @@
 
 struct lr_load {
     struct lr_job job;
+    struct lr_errand errand;
     struct lr_store *store;
     struct lr_digest id;
     uint64_t seq, off, payload;
     uint32_t head;
-    struct lr_segment *seg; /* a reference */
+    struct lr_segment *seg; /* a reference; NULL: from the remote tier */
     struct lr_fetch *waiting;
 };
 
@@ -64,6 +69,20 @@ static int read_block(const struct lr_load *l, struct lr_block **out)
     return 0;
 }
 
+/* b, which came from the remote tier, becomes e's: a put like any other. NULL, or b when it cannot. */
+static struct lr_block *publish_locked(struct lr_store *s, struct lr_shard *sh, struct lr_entry *e,
+                                       struct lr_block *b)
+{
+    struct lr_object o;
+    if (lr_object_decode(b->image + LR_RECORD_HEAD, b->head, &o, NULL) ||
+        lr_entry_describe_locked(s, sh, e, &o, (uint32_t)b->head))
+        return b;
+    e->seq = atomic_fetch_add(&s->seq, 1) + 1;
+    e->used = e->queued = e->no_disk = false;
+    lr_enter_mem_locked(s, sh, e, b);
+    return NULL;
+}
+
 /* Publishes b (NULL: rc says why not). Returns what those who wait get: a block with a reference
  * for the caller, or NULL. Takes them over in *waiting. */
 static struct lr_block *land(struct lr_load *l, int rc, struct lr_block *b,
@@ -75,9 +94,11 @@ static struct lr_block *land(struct lr_load *l, int rc, struct lr_block *b,
     pthread_mutex_lock(&sh->mu);
     *waiting = l->waiting;
     struct lr_entry *e = lr_find_locked(s, sh, &l->id);
-    if (e && e->load == l)
+    bool mine = e && e->load == l, same = l->seg && e && e->seq == l->seq;
+    if (mine)
         e->load = NULL;
-    bool same = e && e->seq == l->seq;
+    if (mine && b && !l->seg && !e->block && !e->seg)
+        b = publish_locked(s, sh, e, b);
     if (same && b && !e->block) {
         lr_enter_mem_locked(s, sh, e, b);
         b = NULL;
@@ -101,7 +122,7 @@ static struct lr_block *land(struct lr_load *l, int rc, struct lr_block *b,
 }
 
 /* What a miss is counted as. */
-static enum lr_store_count why(int rc)
+static enum lr_store_count why(const struct lr_load *l, int rc)
 {
     switch (rc) {
     case LR_ECORRUPT:
@@ -110,22 +131,21 @@ static enum lr_store_count why(int rc)
     case LR_ENOMEM:
         return LR_STORE_MISS_ROOM;
     case 0:
+    case LR_ENOENT:
         return LR_STORE_MISS_ABSENT;
     default:
-        return LR_STORE_MISS_IO;
+        return l->seg ? LR_STORE_MISS_IO : LR_STORE_MISS_REMOTE;
     }
 }
 
-static void run(struct lr_job *job)
+/* b (a reference) or NULL and rc: the load is over. */
+static void end(struct lr_load *l, int rc, struct lr_block *b)
 {
-    struct lr_load *l = LR_CONTAINER(job, struct lr_load, job);
     struct lr_store *s = l->store;
-    struct lr_block *b = NULL;
     struct lr_fetch *f, *next;
-    int rc = read_block(l, &b);
     struct lr_block *got = land(l, rc, b, &f);
     if (!f && rc)
-        lr_count(s, why(rc)); /* a prefetch */
+        lr_count(s, why(l, rc)); /* a prefetch */
     for (; f; f = next) {
         struct lr_view *v = NULL;
         int one = LR_ENOENT;
@@ -134,15 +154,63 @@ static void run(struct lr_job *job)
             lr_block_ref(got);
             one = lr_view_make(got, &l->id, f->want, false, &v); /* just checked, all of it */
             if (!one)
-                lr_count(s, LR_STORE_HIT_DISK);
+                lr_count(s, l->seg ? LR_STORE_HIT_DISK : LR_STORE_HIT_REMOTE);
         } else {
-            lr_count(s, why(rc));
+            lr_count(s, why(l, rc));
         }
         f->done(f, one == LR_ECORRUPT ? LR_ENOENT : one, v);
     }
     lr_block_unref(got);
-    lr_segment_unref(s->disk, l->seg);
+    if (l->seg)
+        lr_segment_unref(s->disk, l->seg);
     lr_free(l);
+}
+
+static void run(struct lr_job *job)
+{
+    struct lr_load *l = LR_CONTAINER(job, struct lr_load, job);
+    struct lr_block *b = NULL;
+    int rc = read_block(l, &b);
+    end(l, rc, b);
+}
+
+static void fetched(struct lr_errand *e, int rc, struct lr_block *b)
+{
+    end(LR_CONTAINER(e, struct lr_load, errand), rc, b);
+}
+
+static void join(struct lr_load *l, struct lr_fetch *f)
+{
+    if (!f)
+        return;
+    f->load = l;
+    f->next = l->waiting;
+    l->waiting = f;
+}
+
+int lr_load_remote_locked(struct lr_store *s, struct lr_shard *sh, const struct lr_digest *id,
+                          struct lr_fetch *f)
+{
+    struct lr_entry *e = lr_entry_locked(s, sh, id);
+    LR_FAIL_IF(!e, LR_ENOMEM);
+    if (!e->load) {
+        struct lr_load *l = lr_new(struct lr_load);
+        int rc = l ? 0 : LR_ENOMEM;
+        if (l) {
+            *l = (struct lr_load){.errand = {.kind = LR_ERRAND_GET, .id = *id, .done = fetched},
+                                  .store = s,
+                                  .id = *id};
+            rc = lr_remote_ask(s, &l->errand);
+        }
+        if (rc) {
+            lr_free(l);
+            lr_drop_if_empty_locked(s, sh, e);
+            return rc;
+        }
+        e->load = l; /* it cannot land before the lock is free */
+    }
+    join(e->load, f);
+    return 0;
 }
 
 int lr_load_locked(struct lr_store *s, struct lr_shard *sh, struct lr_entry *e, struct lr_fetch *f)
@@ -171,11 +239,7 @@ int lr_load_locked(struct lr_store *s, struct lr_shard *sh, struct lr_entry *e, 
             return rc;
         }
     }
-    if (f) {
-        f->load = l;
-        f->next = l->waiting;
-        l->waiting = f;
-    }
+    join(l, f);
     return 0;
 }
 

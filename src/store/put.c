@@ -224,6 +224,8 @@ int lr_draft_commit(struct lr_draft *d, unsigned flags, uint64_t deadline)
         wait = of_copy;
     }
     uint16_t tenant = lr_tenant_slot(s, o.tenant);
+    if (!rc && !kept && s->remote && o.kind == LR_OBJECT_CONTENT && !(flags & LR_PUT_NO_DISK))
+        lr_remote_save(s, &o.id, b);
     lr_draft_abort(d); /* the index has its own reference now */
     LR_TRY(rc);
     if (kept) {
@@ -293,12 +295,15 @@ int lr_store_del(struct lr_store *s, const struct lr_digest *id, unsigned flags,
     pthread_mutex_lock(&sh->mu);
     bool seen = lr_visible_locked(s, sh, id, &why);
     struct lr_entry *e = lr_find_locked(s, sh, id);
+    bool remote = s->remote && !lr_role_of(id) && (!seen || e->kind == LR_OBJECT_CONTENT);
     if (e)
         lr_drop_locked(s, sh, e);
     uint64_t seq = atomic_fetch_add(&s->seq, 1) + 1;
     if (it) /* also for what is not known here: a record that was evicted still lies in its segment */
         lr_queue_note(s, it, LR_RECORD_GONE, id, seq, 0);
     pthread_mutex_unlock(&sh->mu);
+    if (remote)
+        lr_remote_del(s, id);
     LR_TRY(confirm(s, wait, flags, deadline));
     return seen ? 0 : LR_ENOENT;
 }

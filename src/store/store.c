@@ -3,6 +3,7 @@
  *
  *   get   filter -> shard: entry -> block? -> view: header, identity, sums -> caller
  *                                \-> disk?  -> load (load.c) -> ...
+ *                                \-> no, but content: the remote tier -> load -> ...
  *
  * A read that finds damage in memory drops that copy and looks once more: the disk may have a sound
  * one. The caller sees a hit or a miss; what happened is in the counters.
@@ -95,11 +96,14 @@ int lr_store_open(struct lr_store **out, const struct lr_store_opts *given, stru
         rc = lr_index_open(s);
     if (!rc && s->disk)
         rc = lr_tier_start(s, err);
+    if (!rc && s->opts.remote)
+        rc = lr_remote_open(s, err);
     if (rc)
         goto undo_index;
     *out = s;
     return 0;
 undo_index:
+    lr_remote_close(s);
     lr_tier_close(s);
     lr_index_close(s);
     lr_room_close(s->room);
@@ -114,6 +118,7 @@ void lr_store_close(struct lr_store *s)
 {
     if (!s)
         return;
+    lr_remote_close(s); /* first: what it brings lands in the others */
     lr_tier_close(s);
     lr_index_close(s);
     lr_room_close(s->room);
@@ -127,12 +132,13 @@ enum found { GOT, MISSED, COMING, LATE };
 
 /* One look. GOT: *b has a reference. COMING: f will be told. LATE: only the disk has it, a load was
  * started if it could be, f is NULL. What is missed is counted. */
-static enum found look(struct lr_store *s, const struct lr_digest *id, struct lr_fetch *f,
-                       struct lr_block **b)
+static enum found look(struct lr_store *s, const struct lr_digest *id, const struct lr_object *want,
+                       struct lr_fetch *f, struct lr_block **b)
 {
     enum lr_store_count why = LR_STORE_MISS_ABSENT;
     enum found found = MISSED;
-    if (!lr_index_maybe(s, id)) {
+    bool remote = s->remote && want && want != &lr_object_any && want->kind == LR_OBJECT_CONTENT;
+    if (!remote && !lr_index_maybe(s, id)) {
         lr_count(s, why);
         return MISSED;
     }
@@ -148,6 +154,10 @@ static enum found look(struct lr_store *s, const struct lr_digest *id, struct lr
         int rc = lr_load_locked(s, sh, e, f);
         found = rc ? MISSED : f ? COMING : LATE;
         why = rc ? LR_STORE_MISS_BUSY : LR_STORE_MISS_LATE;
+    } else if (remote) {
+        int rc = lr_load_remote_locked(s, sh, id, f);
+        found = !rc && f ? COMING : MISSED; /* without f: it may come, for the next */
+        why = rc && rc != LR_ENOENT ? LR_STORE_MISS_REMOTE : why;
     }
     pthread_mutex_unlock(&sh->mu);
     if (found == MISSED || found == LATE)
@@ -162,7 +172,7 @@ static enum found look_view(struct lr_store *s, const struct lr_digest *id,
 {
     for (unsigned tries = 0;; tries++) {
         struct lr_block *b = NULL;
-        enum found found = look(s, id, f, &b);
+        enum found found = look(s, id, want, f, &b);
         *rc = found == LATE ? LR_ETIMEOUT : LR_ENOENT;
         if (found != GOT)
             return found;
@@ -469,4 +479,6 @@ void lr_store_stats(struct lr_store *s, struct lr_store_stats *out)
     out->mem_pinned = atomic_load(&s->pinned);
     if (s->disk)
         lr_tier_stats(s, out);
+    if (s->remote)
+        lr_remote_stats(s, out);
 }

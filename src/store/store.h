@@ -227,6 +227,10 @@ struct lr_store_opts {
     bool write_back;        /* write when evicted instead of when put */
     bool trust_memory;      /* verify what was loaded, not what stayed in memory */
     bool no_uring, no_direct;
+    const char *remote;     /* "redis://[user:password@]host[:port][/db]": a Redis or Valkey that machines
+                               share, for content; NULL: none. Read at open only */
+    uint32_t remote_ms;     /* an exchange with it may take, and longer as bytes move; 0: 1000 */
+    uint64_t remote_ttl_ms; /* what it keeps an object for; 0: as long as the object lives */
     uint32_t late_ms;       /* a write that waited longer for its turn is dropped; 0: 200 */
     const struct lr_vfs *vfs;        /* NULL: the system's files */
     uint64_t (*now_ms)(void *arg);   /* NULL: lr_clock_wall_ms */
@@ -284,7 +288,7 @@ void lr_draft_abort(struct lr_draft *);
 extern const struct lr_object lr_object_any;
 /* A view of the object `id`, verified, whose header matches `want` (may be NULL for opaque ids;
  * content must say what it wants). Comes from memory, else from disk within the deadline.
- * Give it back with lr_view_put. */
+ * Content that no tier of ours has comes from the remote one. Give it back with lr_view_put. */
 int lr_store_get(struct lr_store *, const struct lr_digest *id, const struct lr_object *want,
                  uint64_t deadline, struct lr_view **out);
 void lr_view_put(struct lr_view *);
@@ -332,6 +336,10 @@ size_t lr_store_read(struct lr_store *, struct lr_range *r, size_t n, uint64_t d
  * of these, up to the first that only the disk has. No I/O. prefetch: starts loading the rest. */
 size_t lr_store_prefix(struct lr_store *, const struct lr_digest *ids, size_t n, bool prefetch,
                        size_t *in_memory);
+/* The same, and content that only the remote tier has counts as well: it is asked, in one batch and
+ * until the deadline, for what is not here. At most 1024 ids are looked at. */
+size_t lr_store_prefix_within(struct lr_store *, const struct lr_digest *ids, size_t n, bool prefetch,
+                              uint64_t deadline, size_t *in_memory);
 /* Here, not expired, of the current epoch, no half pair. No I/O. */
 bool lr_store_has(struct lr_store *, const struct lr_digest *id);
 
@@ -386,6 +394,7 @@ int lr_store_sync(struct lr_store *, uint64_t deadline);
 #define LR_STORE_COUNTS(X)                                                                         \
     X(HIT_MEMORY, "hits in memory")                                                                \
     X(HIT_DISK, "hits on disk")                                                                    \
+    X(HIT_REMOTE, "hits in the remote tier")                                                       \
     X(MISS_ABSENT, "never put, or gone")                                                           \
     X(MISS_EXPIRED, "past its time to live")                                                       \
     X(MISS_EPOCH, "of an older epoch")                                                             \
@@ -402,6 +411,11 @@ int lr_store_sync(struct lr_store *, uint64_t deadline);
     X(MISS_BUSY, "the queue of loads was full")                                                    \
     X(MISS_IO, "the disk failed")                                                                  \
     X(MISS_ROOM, "no room in memory to load it")                                                   \
+    X(MISS_REMOTE, "the remote tier failed or was busy")                                           \
+    X(REMOTE_WRITES, "objects the remote tier took, or let go")                                    \
+    X(REMOTE_DROPS, "writes to the remote tier dropped or refused")                                \
+    X(REMOTE_ERRORS, "failed exchanges with the remote tier, and error replies")                   \
+    X(REMOTE_BAD, "values of the remote tier that did not check")                                  \
     X(PUTS, "objects made visible")                                                                \
     X(PUT_KEPT, "puts of what was already here")                                                   \
     X(PUT_REFUSED, "puts for which no room could be made")                                         \
@@ -441,6 +455,8 @@ struct lr_store_stats {
     uint32_t segments;
     bool direct, uring, disk_ok;
     uint64_t recover_ns, recover_bytes;            /* the start's scan */
+    bool remote, remote_ok;                        /* there is one; it answers */
+    uint64_t remote_queue_bytes;                   /* waiting to be sent */
 };
 void lr_store_stats(struct lr_store *, struct lr_store_stats *out);
 

@@ -9,12 +9,12 @@
  *   queue.c    the law, and what waits for the writer        writer.c   appends to segments
  *   load.c     from disk to memory                           recover.c  segments to index
  *   compact.c  room on disk                                  vfs.c      files
- *   move.c     an operator's hand
+ *   move.c     an operator's hand                            remote.c   a Redis that machines share
  *
  * Locks, outermost first; a thread that holds one takes only later ones:
  *   1 shard.mu     one shard at a time
  *   2 disk.mu      queue, segments, waiters
- *   3 spaces.mu, room.mu, pool and ring locks: leaves
+ *   3 spaces.mu, room.mu, lane.mu (remote.c), ask.mu (ask.c), pool and ring locks: leaves
  * No lock is held during I/O, during a copy or while a sum is computed.
  */
 #ifndef LR_STORE_STORE_INT_H
@@ -264,6 +264,7 @@ struct lr_store {
     struct lr_shard *shards;
     unsigned n_shards, shard_bits;
     struct lr_disk *disk; /* NULL: none */
+    struct lr_remote *remote; /* NULL: none */
     _Atomic uint64_t seq, pinned, entries;
     _Atomic uint64_t count[LR_STORE_COUNT];
     pthread_mutex_t spaces_mu; /* guards making slots of the two tables; a leaf */
@@ -504,5 +505,35 @@ void lr_tier_keep(struct lr_disk *);
 
 /* Starts or joins the load of e, f (may be NULL) waiting for it. LR_EBUSY, LR_ENOMEM: not started. */
 int lr_load_locked(struct lr_store *, struct lr_shard *, struct lr_entry *, struct lr_fetch *f);
+/* The same for an id of content that no tier of ours has. LR_ENOENT: the remote tier has not got it
+ * either, as we know. */
+int lr_load_remote_locked(struct lr_store *, struct lr_shard *, const struct lr_digest *id,
+                          struct lr_fetch *f);
+
+/* ---- remote.c ---- */
+
+#define LR_REMOTE_VALUE_MAX LR_MIB(64) /* of header and payload; larger objects do not go there */
+
+enum lr_errand_kind { LR_ERRAND_GET, LR_ERRAND_SET, LR_ERRAND_DEL, LR_ERRAND_EXISTS };
+
+struct lr_errand { /* a lane's from submit until done */
+    struct lr_errand *next;
+    enum lr_errand_kind kind;
+    struct lr_digest id;
+    struct lr_block *block; /* SET: a reference */
+    /* GET, EXISTS: called once, no lock held. rc 0: it is there, and (GET) checked, in b with a
+     * reference; LR_ENOENT: it is not; LR_ECORRUPT: what is there is not it; else: no answer. */
+    void (*done)(struct lr_errand *, int rc, struct lr_block *b);
+};
+
+int lr_remote_open(struct lr_store *, struct lr_err *err);
+void lr_remote_close(struct lr_store *);
+/* Queues a GET or EXISTS. LR_ENOENT: it was not there a moment ago; LR_EBUSY. e stays the caller's
+ * then. May be called under a shard's lock, as may the others. */
+int lr_remote_ask(struct lr_store *, struct lr_errand *e);
+/* Sends b, which is content; removes an id. Dropped and counted when that is not possible. */
+void lr_remote_save(struct lr_store *, const struct lr_digest *id, struct lr_block *b);
+void lr_remote_del(struct lr_store *, const struct lr_digest *id);
+void lr_remote_stats(struct lr_store *, struct lr_store_stats *out);
 
 #endif

@@ -223,7 +223,7 @@ static int fs_space(const struct lr_vfs *v, const char *dir, uint64_t *total, ui
     return 0;
 }
 
-static struct fs *fs_new(bool log)
+static inline struct fs *fs_new(bool log)
 {
     struct fs *f = calloc(1, sizeof *f);
     f->log = log;
@@ -233,7 +233,7 @@ static struct fs *fs_new(bool log)
     return f;
 }
 
-static void fs_free(struct fs *f)
+static inline void fs_free(struct fs *f)
 {
     for (size_t i = 0; i < f->n_files; i++)
         free(f->file[i].p);
