@@ -25,15 +25,15 @@
  * token) the same bits in every company, norms and activations work on one row, attention has fixed
  * cuts (attn.c). Hence batched = alone and chunked = whole, with no special path for either.
  *
- * Measured (135M shape, two Zen 5 cores, prompt 512 and 64 more, beside llama.cpp's of the same hour
- * by bench/engine_peer.py): prefill 1,180 to 1,350 tokens/s whatever the type, the multipliers' speed;
- * decoding F32 93 (peer 81), Q8_0 209, Q4_K 212 (peer 116 and 121 there, 204 and 216 on an idle
- * machine); 1B Q4_K decodes 38 (peer 37). One core decodes Q8_0 in 5.1 ms (CPU) at little
- * context. Before weights came without a detour (kern/), with eight meetings a layer
- * and one counter for all pieces: Q8_0 143, Q4_K 137; what dominated was unpacking, then waiting for
- * memory. On a machine whose cores are taken by others, several threads still decode far slower than
- * one, for each meeting waits for who was put aside (two threads, six busy neighbours: 7 tokens/s, 4
- * with eight meetings).
+ * Measured (two Zen 5 cores, prompt 512 and 64 more, bench/engine_peer.py in turns with llama.cpp on
+ * a crowded machine, --with "chrt -r 2"; tokens/s, in brackets the peer): 1B Q4_K prefill 277 (199),
+ * decode 42 (40); 135M Q8_0 1,902 (795), 178 (121); 135M Q4_K 1,869 (765), 202 (115). With products
+ * of floats, same machine, same hour: 1B 166 and 37. (Idle: 175 and 40.5 with floats, the peer 213 and
+ * 46.7.) 135M F32, all floats: prefill some 1,250, decode 93 (81). Before weights came without a detour
+ * (kern/), with eight meetings a layer and one counter for all pieces 135M decoded at 143 and 137. On
+ * a machine whose cores are taken by others, several threads still decode far slower than one, for each
+ * meeting waits for who was put aside (two threads, six busy neighbours: 7 tokens/s, 4 with eight
+ * meetings).
  *
  * Rows are appended to all layers before the first one runs (so that no later layer can fail for want
  * of room), and filled layer by layer: the new rows of a table are its last n, whatever a policy evicted
@@ -182,7 +182,8 @@ static void norm_tokens(const struct run *r, float *out, const float *weight, si
         r->e->k->rmsnorm(out + t * d, r->e->s.x + t * d, weight, d, r->e->m->shape.eps);
 }
 
-/* x normed, all tokens of it, for products of which some take codes. Of few each thread norms all for itself: cheaper than to meet. */
+/* x normed, all tokens of it; codes: some product with it takes records. Of few tokens each thread
+ * norms all for itself: cheaper than to meet. */
 static struct input norm_rows(const struct run *r, unsigned ith, const float *weight, bool codes)
 {
     float *own = r->e->s.thread[ith].score;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
- * kern/body_q16.h - products of quantised rows with tokens in fixed point. Compiled once per variant.
+ * kern/body_q16.h - products of quantised rows with tokens in fixed point; compiled per variant.
  *
- * A token's block of 32 elements is d * q with q in +-32639: two signed bytes, q = 256 h + l, or one
- * word, whatever the variant multiplies. The products of a group (32 elements; 16 for Q6_K) then add
- * up exactly in 32 bits, in any order and in any grouping, and only one conversion and one fused add
- * a group are left of the arithmetic of floats: twice the products an instruction.
+ * A token's block of 32 elements is d * q with q in +-32639: two signed bytes, q = 256 h + l, or
+ * one word, whatever the variant multiplies. The products of a group (32 elements; 16 for Q6_K)
+ * then add up exactly in 32 bits, in any order and in any grouping, and only one conversion and one
+ * fused add a group are left of the arithmetic of floats: twice the products an instruction.
  *
  *   rows in lanes: a panel is CHUNK elements of sixteen rows
  *
- *     cell    row 0         row 1     ..  row 15        four elements of each row: the products of a
- *             a0 a1 a2 a3   b0 ..         p0 p1 p2 p3   cell with four of the token end in the lanes
- *     s       one scale a row and group                 where the row's sum is; no tree at the end
+ *     cell    row 0         row 1     ..  row 15        four elements a row: the products of a
+ *             a0 a1 a2 a3   b0 ..         p0 p1 p2 p3   cell with four of a token end in the lane
+ *     s       one scale a row and group                 where the row's sum is: no tree at the end
  *     m       one offset a row and group
  *
  * Rows come as they lie in the file. Turning sixteen of them into cells is 24 permutations for 32
@@ -39,18 +39,18 @@
  *   avx2            93 (91)    99 (91)        86 (88)    91 (72)    5.6 (7.0)   13.9 (15.5)
  *   portable                                 9.0 (4.3)  9.2 (4.3)  0.84 (0.67)  1.6 (1.7)
  *
- * One rule for all of them, though those without VNNI gain little: rows of keys and values computed on
- * one machine are then those of another. A product's error is 1.5e-5 to 2e-5 of its size, a fifth of
- * what KV rows in binary16 add.
+ * One rule for all of them, though those without VNNI gain little: rows of keys and values computed
+ * on one machine are then those of another. A product's error is 1.5e-5 to 2e-5 of its size, a
+ * fifth of what KV rows in binary16 add.
  *
  * Tried and dropped: eight bits a token (1/250 relative: logits left their 1e-3). Words instead of
  * two bytes with VNNI: 345 GFLOP/s, and panels twice as large (one token: 18 GB/s). Scales of six
- * bits folded into the codes of Q4_K, sums over 64: counted, 5 % fewer instructions, but another order
- * of sums than the other types'. Sixteen rows turned in registers and multiplied there, without a
- * panel: 25 GB/s instead of 22, for a kernel per type. The next band's bytes asked for in one go a
- * chunk instead of block by block: Q8_0 24 GB/s instead of 30. A fixed distance AHEAD, as row_tile
- * has it: half the speed, for sixteen rows are read side by side. With AVX2 four tokens a tile instead
- * of two, and scales turned by permutations: no difference.
+ * bits folded into the codes of Q4_K, sums over 64: counted, 5 % fewer instructions, but another
+ * order of sums than the other types'. Sixteen rows turned in registers and multiplied there,
+ * without a panel: 25 GB/s instead of 22, for a kernel per type. The next band's bytes asked for in
+ * one go a chunk instead of block by block: Q8_0 24 GB/s instead of 30. A fixed distance AHEAD, as
+ * row_tile has it: half the speed, for sixteen rows are read side by side. With AVX2 four tokens a
+ * tile instead of two, and scales turned by permutations: no difference.
  */
 
 #define CHUNK  ((size_t)256)
@@ -205,9 +205,8 @@ INLINE void q_group(enum source from, int panels, int tokens, const struct q_spa
     UNROLLED(t, tokens)
     {
         const int32_t *all = of_token(s->sum, t, s);
-        int32_t less = !Q_BIASED || from == FROM_OFFSET_CODES ? 0
-                       : by_16                                ? s->bias * all[g]
-                                                              : s->bias * (all[2 * g] + all[2 * g + 1]);
+        int32_t codes = by_16 ? all[g] : all[2 * g] + all[2 * g + 1];
+        int32_t less = !Q_BIASED || from == FROM_OFFSET_CODES ? 0 : s->bias * codes;
         UNROLLED(p, panels)
         {
             sum[p][t] = q_start(-less);

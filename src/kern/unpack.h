@@ -6,8 +6,9 @@
  *   s[i / 32] * q[i] - m[i / 32]       (Q6_K: s[i / 16] * q[i]; symmetric formats: no m)
  *
  * So a format is one function here and nothing anywhere else: decode, mul, mulq and mix know only
- * codes (with AVX-512 fetch_avx512.h and panel_avx512.h are short ways). The detour through the first-level cache costs about a third of a fused kernel's speed,
- * and saves one kernel per format, variant and number of tokens, each with its own order of sums.
+ * codes (fetch_avx512.h and panel_avx512.h are short ways beside it). The detour through the
+ * first-level cache costs about a third of a fused kernel's speed, and saves one kernel per format,
+ * variant and number of tokens.
  *
  * The layouts, after the published format of GGUF files (ggml's documentation of its block types);
  * little-endian, d e m: binary16, bit fields from the low end. Numbers are bytes; [a..b] elements.

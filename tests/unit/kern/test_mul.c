@@ -461,8 +461,9 @@ static float slow_mulq(const struct rows *r, size_t row, const float *x, bool fm
         for (size_t i = at; i < at + group; i++) {
             c = coded(r->w.type, row_at(r, row), i);
             n += (int64_t)c.q * f.q[i % 32];
-            *exactly += ((double)c.s * c.q + c.m) * ((double)f.d * f.q[i % 32]);
-            *size += (fabs((double)c.s * c.q) + fabs((double)c.m)) * fabs((double)f.d * f.q[i % 32]);
+            double w = (double)c.s * c.q, y = (double)f.d * f.q[i % 32];
+            *exactly += (w + c.m) * y;
+            *size += (fabs(w) + fabs((double)c.m)) * fabs(y);
         }
         assert_true(n == (int32_t)n);
         float scale = c.s * f.d, term = (float)n * scale;
