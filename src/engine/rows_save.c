@@ -115,6 +115,7 @@ static int check(const struct lr_engine_seq *s, const char *p, size_t n, size_t 
     char head[HEAD_BYTES];
     LR_FAIL_IF(n < HEAD_BYTES + 8 || memcmp(p, magic, sizeof magic) != 0, LR_ECORRUPT);
     head_of(s, head);
+    LR_FAIL_IF(p[7] != head[7], LR_EVERSION); /* first: where another version has its sum is not known */
     lr_put_le32(head + 20, lr_le32(p + 20));
     LR_FAIL_IF(lr_le64(p + n - 8) != lr_hash64(lr_str(p, n - 8), 0), LR_ECORRUPT);
     LR_FAIL_IF(memcmp(p, head, HEAD_BYTES) != 0, LR_EVERSION);
