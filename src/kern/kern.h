@@ -17,7 +17,8 @@
  * Rounding.  Round to nearest even everywhere; the caller leaves the FP environment at its default.
  * Specials.  NaN and infinity travel as IEEE 754 says unless a kernel states otherwise.
  *
- * The order of sums. A sum over n elements is this and nothing else, in every kernel here:
+ * The order of sums. A sum over n elements is this and nothing else, in every kernel here (but
+ * mulq, whose sums of integers are exact and whose own order is said there):
  *   - elements are cut into blocks of LR_KERN_BLOCK (the last may be short);
  *   - within a block, sixteen lanes: lane j takes elements j, j + 16, j + 32, ... in that order,
  *     each step one fused multiply-add onto the lane (missing elements add 0 * 0);
@@ -134,8 +135,8 @@ struct lr_kern {
      * afterwards; one per thread. Threads split w or the tokens as they like. */
     void (*mul)(const struct lr_kern_rows *w, size_t k, const float *x, size_t x_stride,
                 size_t n_tok, float *out, size_t out_stride, void *scratch);
-    /* The same with tokens in fixed point, products of integers: the arithmetic of whole models.
-     * Only quantised types. x: n_tok records of act_q16. With g running over the groups of a row in
+    /* The same with tokens in fixed point, products of integers: twice as fast as mul in
+     * tiles with VNNI. Only quantised types. x: n_tok records of act_q16. With g running over the groups of a row in
      * order (32 elements; 16 of Q6_K), n the exact sum of the group's products of codes, s and m
      * its scale and offset as decode has them, d and e the token's of that block of 32:
      *   sum = fma((float)n, s * d, sum), then, where the type has m, sum = fma(m, e, sum)
