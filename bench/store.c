@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * bench/store.c - what the KV store costs in process; one JSON line a result.
  *
- *   bench_store DIR [VALUE_MIB]    DIR: an empty directory on the disk to be measured
+ *   bench_store DIR [VALUE_MIB [PART]]    DIR: an empty directory on the disk to be measured
  *
  *   copy      pin + verify + copy of whole values out of memory, against memcpy of the same bytes
  *   disk      values loaded from disk one after the other, against plain sequential direct reads
  *             of a file of the same size with the same request size
- *   recover   start of a store whose segments all have footers
+ *   recover   start of a store whose segments all have footers, and of one whose process was killed:
+ *             its segment is read whole
  *
  * Each is run ROUNDS times, interleaved with what it is compared to; median, least and most.
  */
@@ -17,6 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define ROUNDS 7
@@ -246,20 +249,70 @@ static int bench_recover(const char *dir, size_t small, uint32_t entries)
     return 0;
 }
 
+/* A child puts, syncs and dies: nothing was sealed. Recovery seals it, so each round has its own. */
+static int crash(const char *dir, const struct lr_store_opts *opts, const uint8_t *value, size_t bytes)
+{
+    struct lr_store *s;
+    int status;
+    LR_FAIL_IF(mkdir(dir, 0700), lr_io_rc(errno));
+    fflush(stdout);
+    pid_t child = fork();
+    if (!child) {
+        int rc = lr_store_open(&s, opts, NULL);
+        if (!rc)
+            rc = put_all(s, value, bytes, LR_PUT_DURABLE);
+        _exit(rc ? 1 : 0);
+    }
+    LR_FAIL_IF(child < 0 || waitpid(child, &status, 0) < 0, LR_EIO);
+    return status ? LR_EIO : 0;
+}
+
+static int bench_crash(const char *dir, size_t bytes)
+{
+    char sub[4096];
+    struct lr_store_stats st;
+    struct lr_store *s;
+    double rates[ROUNDS];
+    uint8_t *value = big(bytes);
+    LR_FAIL_IF(!value, LR_ENOMEM);
+    fill(value, bytes, 4);
+    for (int k = 0; k < ROUNDS; k++) {
+        int n = snprintf(sub, sizeof sub, "%s/crash%d", dir, k);
+        LR_FAIL_IF(n < 0 || (size_t)n >= sizeof sub, LR_EINVAL);
+        struct lr_store_opts opts = {.mem_max = (uint64_t)bytes * 4,
+                                     .dir = sub,
+                                     .disk_max = (uint64_t)bytes * VALUES * 4,
+                                     .segment_bytes = (uint64_t)bytes * VALUES * 2,
+                                     .late_ms = 60000};
+        LR_TRY(crash(sub, &opts, value, bytes));
+        LR_TRY(lr_store_open(&s, &opts, NULL));
+        lr_store_stats(s, &st);
+        LR_FAIL_IF(st.entries != VALUES, LR_ENOENT);
+        rates[k] = (double)st.recover_bytes / (double)st.recover_ns;
+        lr_store_close(s);
+    }
+    line("recover", "whole segments", rates, "GB/s");
+    munmap(value, bytes);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     uint64_t mib = 32;
-    if (argc < 2 || (argc > 2 && lr_parse_u64(lr_strz(argv[2]), &mib))) {
-        fprintf(stderr, "usage: bench_store DIR [VALUE_MIB]\n");
+    if (argc < 2 || argc > 4 || (argc > 2 && lr_parse_u64(lr_strz(argv[2]), &mib))) {
+        fprintf(stderr, "usage: bench_store DIR [VALUE_MIB [copy|disk|recover]]\n");
         return 2;
     }
     lr_log_set_level(LR_LOG_WARN);
     size_t bytes = LR_MIB(mib);
-    int rc = bench_copy(bytes);
-    if (!rc)
+    struct lr_str part = lr_strz(argc > 3 ? argv[3] : "");
+    int rc = !part.n || lr_str_is(part, "copy") ? bench_copy(bytes) : 0;
+    if (!rc && (!part.n || lr_str_is(part, "disk")))
         rc = bench_disk(argv[1], bytes);
-    if (!rc)
+    if (!rc && (!part.n || lr_str_is(part, "recover")))
         rc = bench_recover(argv[1], 1024, 200000);
+    if (!rc && (!part.n || lr_str_is(part, "recover")))
+        rc = bench_crash(argv[1], bytes);
     if (rc)
         fprintf(stderr, "%s\n", lr_strerror(rc));
     return rc ? 1 : 0;
