@@ -87,11 +87,11 @@
  * repaired).
  */
 #include "serve/door.h"
+#include "serve/listen.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <microhttpd.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -109,7 +109,6 @@
 
 #define PULL_BYTES LR_KIB(2) /* pull's buffer for HTTP/1.0 clients; others use the pool */
 #define URI_SMALL  192       /* longer targets are copied to the heap */
-#define BACKLOG    1024
 #define STEP_NS    (2 * LR_MS) /* how often close looks whether the exchanges have ended */
 
 enum { PARKED = 1, GONE = 2, SURE = 4 };
@@ -681,64 +680,6 @@ static void on_panic(void *cls, const char *file, unsigned line, const char *rea
     abort();
 }
 
-static int bind_to(const struct addrinfo *ai, int *out)
-{
-    int one = 1;
-    int fd =
-        lr_fault_here() ? -1 : socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    LR_FAIL_IF(fd < 0, LR_EIO);
-    /* Both options are conveniences: bind says what matters. */
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (ai->ai_family == AF_INET6)
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) || listen(fd, BACKLOG)) {
-        int err = errno;
-        close(fd);
-        errno = err;
-        return LR_EIO;
-    }
-    *out = fd;
-    return 0;
-}
-
-static unsigned port_of(int fd)
-{
-    struct sockaddr_storage a;
-    socklen_t n = sizeof a;
-    if (getsockname(fd, (struct sockaddr *)&a, &n))
-        return 0;
-    const struct sockaddr_in *in = (const void *)&a;
-    const struct sockaddr_in6 *in6 = (const void *)&a;
-    return ntohs(a.ss_family == AF_INET6 ? in6->sin6_port : in->sin_port);
-}
-
-/* "host:port", "[::1]:port", ":port" (every IPv4 address). */
-static int listen_on(const char *text, int *out, struct lr_err *err)
-{
-    char host[256];
-    const char *colon = strrchr(text, ':');
-    size_t n = colon ? (size_t)(colon - text) : 0;
-    uint64_t port = 0;
-    if (!colon || lr_parse_u64(lr_strz(colon + 1), &port) || port > 65535 || n >= sizeof host)
-        return lr_err_set(err, LR_EINVAL, text, "an address is host:port or [ipv6]:port");
-    bool braced = n >= 2 && text[0] == '[' && text[n - 1] == ']';
-    memcpy(host, text + braced, n - 2 * braced);
-    host[n - 2 * braced] = 0;
-    struct addrinfo hint = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    hint.ai_family = host[0] ? AF_UNSPEC : AF_INET;
-    struct addrinfo *list = NULL;
-    int gai = getaddrinfo(host[0] ? host : NULL, colon + 1, &hint, &list);
-    if (gai)
-        return lr_err_set(err, LR_EDNS, text, "%s", gai_strerror(gai));
-    int rc = LR_EIO;
-    for (const struct addrinfo *ai = list; ai && rc; ai = ai->ai_next)
-        rc = bind_to(ai, out);
-    if (rc)
-        lr_err_set(err, rc, text, "cannot listen: %s", strerror(errno));
-    freeaddrinfo(list);
-    return rc;
-}
-
 #define OPTION_PTR(fn) ((intptr_t)(fn))
 
 static int start_daemon(struct listener *l, const struct lr_door_opts *o, struct lr_err *err)
@@ -817,10 +758,10 @@ int lr_door_open(struct lr_door **out, const struct lr_door_opts *o, struct lr_e
     for (size_t i = 0; !rc && i < o->n_listen; i++) {
         struct listener *l = &d->listeners[i];
         l->door = d;
-        rc = listen_on(o->listen[i], &l->fd, err);
+        rc = lr_listen_on(o->listen[i], &l->fd, err);
         if (rc)
             break;
-        l->port = port_of(l->fd);
+        l->port = lr_listen_port(l->fd);
         d->n_listeners++;
     }
     if (!rc)

@@ -37,11 +37,11 @@
  * Invariants: dead implies fd closed and out of epoll; busy implies in the loop's busy list; the fetch
  * of a connection is either idle, in the store (fetching), or in the inbox (fetching, too).
  */
+#include "serve/listen.h"
 #include "serve/resp_int.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
@@ -62,7 +62,6 @@
 #define START_PART   64u         /* of larger ones this part comes first */
 #define IOVS         64
 #define EVENTS       256
-#define BACKLOG      1024
 #define TICK_MS      250
 #define LISTENERS    8u
 #define THREADS_MAX  64u
@@ -558,8 +557,12 @@ static bool receive(struct lr_resp_conn *c, size_t *got)
     ssize_t k = recv(c->fd, to, n, 0);
     if (k < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
-    if (k <= 0) {
+    if (k < 0) {
         kill_conn(c);
+        return false;
+    }
+    if (!k) {
+        c->ending = true; /* it has said all; what it asked for is still answered */
         return false;
     }
     *got = (size_t)k;
@@ -848,53 +851,6 @@ static void *run(void *arg)
 
 /* ---- opening ---- */
 
-static int bind_to(const struct addrinfo *ai, int *out)
-{
-    int one = 1;
-    int fd =
-        lr_fault_here() ? -1 : socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    LR_FAIL_IF(fd < 0, LR_EIO);
-    /* Conveniences: bind says what matters. */
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (ai->ai_family == AF_INET6)
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) || listen(fd, BACKLOG)) {
-        int err = errno;
-        close(fd);
-        errno = err;
-        return LR_EIO;
-    }
-    *out = fd;
-    return 0;
-}
-
-/* "host:port", "[::1]:port", ":port" (every IPv4 address). */
-static int listen_on(const char *text, int *out, struct lr_err *err)
-{
-    char host[256];
-    const char *colon = strrchr(text, ':');
-    size_t n = colon ? (size_t)(colon - text) : 0;
-    uint64_t port = 0;
-    if (!colon || lr_parse_u64(lr_strz(colon + 1), &port) || port > 65535 || n >= sizeof host)
-        return lr_err_set(err, LR_EINVAL, text, "an address is host:port or [ipv6]:port");
-    bool braced = n >= 2 && text[0] == '[' && text[n - 1] == ']';
-    memcpy(host, text + braced, n - 2 * braced);
-    host[n - 2 * braced] = 0;
-    struct addrinfo hint = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    hint.ai_family = host[0] ? AF_UNSPEC : AF_INET;
-    struct addrinfo *list = NULL;
-    int gai = getaddrinfo(host[0] ? host : NULL, colon + 1, &hint, &list);
-    if (gai)
-        return lr_err_set(err, LR_EDNS, text, "%s", gai_strerror(gai));
-    int rc = LR_EIO;
-    for (const struct addrinfo *ai = list; ai && rc; ai = ai->ai_next)
-        rc = bind_to(ai, out);
-    if (rc)
-        lr_err_set(err, rc, text, "cannot listen: %s", strerror(errno));
-    freeaddrinfo(list);
-    return rc;
-}
-
 static int watch(int epoll, int fd, uint32_t events, void *p)
 {
     struct epoll_event e = {.events = events, .data.ptr = p};
@@ -927,7 +883,7 @@ int lr_resp_open(struct lr_resp **out, const struct lr_resp_opts *o, struct lr_e
     d->opts.deadline_ns = o->deadline_ns ? o->deadline_ns : 5 * LR_SEC;
     int rc = o->n_listen > LISTENERS ? LR_EOVER : 0;
     for (size_t i = 0; i < o->n_listen && !rc; i++) {
-        rc = listen_on(o->listen[i], &d->listener[i], err);
+        rc = lr_listen_on(o->listen[i], &d->listener[i], err);
         d->n_listeners += !rc;
     }
     d->loops = rc ? NULL : lr_calloc(d->opts.threads, sizeof d->loops[0]);
@@ -950,13 +906,7 @@ int lr_resp_open(struct lr_resp **out, const struct lr_resp_opts *o, struct lr_e
 
 unsigned lr_resp_port(const struct lr_resp *d, size_t i)
 {
-    struct sockaddr_storage a;
-    socklen_t n = sizeof a;
-    if (i >= d->n_listeners || getsockname(d->listener[i], (struct sockaddr *)&a, &n))
-        return 0;
-    const struct sockaddr_in *in = (const void *)&a;
-    const struct sockaddr_in6 *in6 = (const void *)&a;
-    return ntohs(a.ss_family == AF_INET6 ? in6->sin6_port : in->sin_port);
+    return i < d->n_listeners ? lr_listen_port(d->listener[i]) : 0;
 }
 
 void lr_resp_close(struct lr_resp *d)
