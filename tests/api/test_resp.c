@@ -2,7 +2,7 @@
  * tests/api/test_resp.c - the Redis door of a running daemon: redis-cli, credentials, restarts, and
  * kill -9 under load (ROUNDS here; more by the first argument).
  */
-#include "harness.h"
+#include "resp_kit.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -19,23 +19,6 @@
 #include <cmocka.h>
 
 static unsigned rounds = 20;
-
-/* The port that the daemon says its Redis door has. */
-static int resp_port(const struct gw *g)
-{
-    static char text[65536];
-    FILE *f = fopen(g->log, "r");
-    assert_non_null(f);
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    fclose(f);
-    text[n] = 0;
-    static const char said[] = "event=resp port=";
-    const char *last = NULL; /* the log goes on over restarts */
-    for (const char *at = text; (at = strstr(at, said)); at++)
-        last = at;
-    assert_non_null(last);
-    return atoi(last + strlen(said));
-}
 
 static struct gw *start(const char *dir)
 {
