@@ -29,8 +29,6 @@ check-clients: setup all
 	@tools/check-clients.sh $(B)
 check-logits: setup $(B)/build.ninja
 	@tools/check-logits.sh $(B) $(ARGS)
-check-lmcache: setup all
-	@tests/clients/lmcache.sh $(B)
 bench: setup all
 	@bench/run.sh $(B) $(T)
 lint: $(B)/build.ninja

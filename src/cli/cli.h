@@ -54,6 +54,7 @@ int lr_cmd_docs(struct lr_cli *);       /* docs.c: man page, completion, larder.
 int lr_cmd_eval(struct lr_cli *);       /* eval.c: what measures models on this machine */
 int lr_cmd_calc(struct lr_cli *);       /* calc.c */
 int lr_cmd_bench(struct lr_cli *);      /* bench.c */
+int lr_cmd_train(struct lr_cli *);      /* train.c */
 int lr_cmd_model(struct lr_cli *);      /* model.c */
 int lr_cmd_help(struct lr_cli *);
 

@@ -26,6 +26,8 @@ const struct lr_command lr_commands[] = {
      LR_TAKES_FLAGS},
     {"bench", "engine --model F [options]", "how fast a model runs here", lr_cmd_bench,
      LR_TAKES_FLAGS},
+    {"train", "pairs --train CSV --out DIR", "fine-tune the models of the semantic shelf", lr_cmd_train,
+     LR_TAKES_FLAGS},
     {"model", "random --like SHAPE --out F", "write a model of a real shape with random weights",
      lr_cmd_model, LR_TAKES_FLAGS},
     {"docs", "man|completion|config", "print the man page, bash completion or a commented larder.yaml",

@@ -93,6 +93,12 @@ const struct lr_embed_info *lr_embed_info(const struct lr_embed_model *e);
 int lr_embed_scratch_open(const struct lr_embed_model *e, struct lr_embed_scratch **out);
 void lr_embed_scratch_close(struct lr_embed_scratch *s); /* NULL is fine */
 
+/* Models that come with the program (models/): the encoder's file holds a pair verifier too. */
+#define LR_EMBED_SHIPPED_STATIC  "larder-static.gguf"
+#define LR_EMBED_SHIPPED_ENCODER "larder-encoder.gguf"
+/* The path of one of these; LR_ENOENT: it was not installed. */
+int lr_embed_shipped(const char *file, char *out, size_t cap);
+
 /* ---- Encoding ---------------------------------------------------------------------------------*/
 
 struct lr_embed_note {
@@ -240,7 +246,7 @@ struct lr_embed_train {
     const struct lr_embed_pairs *val; /* picks the best epoch and the threshold; NULL: train */
     unsigned epochs;      /* 0 = 4; verifier 2 */
     unsigned batch;       /* pairs; 0 = 128; verifier: 32, at most 64 */
-    float rate;           /* Adam's; 0 = 2e-3 (static), 5e-4 (head), 5e-5 (verifier) */
+    float rate;           /* Adam's; 0 = 2e-3 (static), 5e-4 (head), 8e-5 (verifier) */
     float contrast;       /* weight of the in-batch softmax; 0 = 0.3, below 0 = none */
     float drop;           /* part of the tokens left out at random while training; 0..0.9 */
     uint32_t head_dim;    /* head: outputs when the file has none; 0 = as many as the states */

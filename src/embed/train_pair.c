@@ -187,7 +187,7 @@ static void update(struct job *j, float rate)
 static float rate_now(const struct job *j)
 {
     double part = (double)j->step / (double)j->steps;
-    float rate = j->t->rate > 0 ? j->t->rate : 5e-5f;
+    float rate = j->t->rate > 0 ? j->t->rate : 8e-5f;
     return rate * (float)fmin((part + 1e-3) / 0.05, (1 - part) / 0.95);
 }
 

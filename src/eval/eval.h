@@ -229,6 +229,20 @@ struct lr_eval_kv {
 int lr_eval_kv(const struct lr_eval_kv *k, struct lr_buf *report, unsigned *failed,
                struct lr_err *err);
 
+/* ---- larder eval pairs (pairs.c) ---- */
+
+struct lr_eval_pairs {
+    const char *val, *test; /* CSV: question1, question2, is_duplicate */
+    const char *train;      /* what the models learned from, for the disjoint lines; NULL: none */
+    const char *model;      /* "shipped" (or NULL), a .gguf file, or a directory of both models */
+    uint32_t dims;          /* also with so many main directions; 0: no */
+    uint64_t seed;          /* of the resamples */
+    void (*tell)(void *ctx, const char *line);
+    void *ctx;
+};
+/* JSON lines, one a stage, set and share of duplicates. */
+int lr_eval_pairs(const struct lr_eval_pairs *o, struct lr_buf *out, struct lr_err *err);
+
 /* Bytes for people: "64K", "1.58M". Returns out. */
 const char *lr_eval_size(double bytes, char out[16]);
 
