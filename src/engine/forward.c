@@ -26,14 +26,13 @@
  * cuts (attn.c). Hence batched = alone and chunked = whole, with no special path for either.
  *
  * Measured (two Zen 5 cores, prompt 512 and 64 more, bench/engine_peer.py in turns with llama.cpp on
- * a crowded machine, --with "chrt -r 2"; tokens/s, in brackets the peer): 1B Q4_K prefill 277 (199),
- * decode 42 (40); 135M Q8_0 1,902 (795), 178 (121); 135M Q4_K 1,869 (765), 202 (115). With products
- * of floats, same machine, same hour: 1B 166 and 37. (Idle: 175 and 40.5 with floats, the peer 213 and
- * 46.7.) 135M F32, all floats: prefill some 1,250, decode 93 (81). Before weights came without a detour
- * (kern/), with eight meetings a layer and one counter for all pieces 135M decoded at 143 and 137. On
- * a machine whose cores are taken by others, several threads still decode far slower than one, for each
- * meeting waits for who was put aside (two threads, six busy neighbours: 7 tokens/s, 4 with eight
- * meetings).
+ * a crowded machine, --with "chrt -r 2"; tokens/s, in brackets the peer): 1B Q4_K prefill 276 (190),
+ * decode 44 (42); 135M F32 1,264 (871), 81 (71); Q8_0 1,847 (801), 205 (112); Q4_K 1,926 (760), 233
+ * (113). With products of floats, same machine, same hour: 1B 166 and 37. (Idle: 175 and 40.5 with
+ * floats, the peer 213 and 46.7.) Before weights came without a detour (kern/), with eight meetings a
+ * layer and one counter for all pieces, 135M decoded at 143 and 137. On a machine whose cores are taken
+ * by others, several threads still decode far slower than one, for each meeting waits for who was put
+ * aside (two threads, six busy neighbours: 7 tokens/s, 4 with eight meetings).
  *
  * Rows are appended to all layers before the first one runs (so that no later layer can fail for want
  * of room), and filled layer by layer: the new rows of a table are its last n, whatever a policy evicted

@@ -135,10 +135,11 @@ struct lr_kern {
      * afterwards; one per thread. Threads split w or the tokens as they like. */
     void (*mul)(const struct lr_kern_rows *w, size_t k, const float *x, size_t x_stride,
                 size_t n_tok, float *out, size_t out_stride, void *scratch);
-    /* The same with tokens in fixed point, products of integers: twice as fast as mul in
-     * tiles with VNNI. Only quantised types. x: n_tok records of act_q16. With g running over the groups of a row in
-     * order (32 elements; 16 of Q6_K), n the exact sum of the group's products of codes, s and m
-     * its scale and offset as decode has them, d and e the token's of that block of 32:
+    /* The same with tokens in fixed point, products of integers: twice as fast as mul in tiles with
+     * VNNI. Only quantised types. x: n_tok records of act_q16. With g running over the groups of a
+     * row in order (32 elements; 16 of Q6_K), n the exact sum of the group's products of codes, s
+     * and m its scale and what decode adds (-e * t of the K types), d and e the token's of that
+     * block of 32:
      *   sum = fma((float)n, s * d, sum), then, where the type has m, sum = fma(m, e, sum)
      * from 0 on. So neighbours do not matter here either. */
     void (*mulq)(const struct lr_kern_rows *w, size_t k, const void *x, size_t n_tok, float *out,
