@@ -27,8 +27,13 @@ fuzz:
 	@tools/fuzz.sh $(T)
 check-clients: setup all
 	@tools/check-clients.sh $(B)
+check-long: setup $(B)/build.ninja
+	@ninja -C $(B) -j$(J) unit_store_threads unit_store_store unit_store_flip unit_store_power unit_store_law
+	@tests/long/run.sh $(B) $(T)
 check-logits: setup $(B)/build.ninja
 	@tools/check-logits.sh $(B) $(ARGS)
+check-lmcache: setup all
+	@tests/clients/lmcache.sh $(B)
 bench: setup all
 	@bench/run.sh $(B) $(T)
 lint: $(B)/build.ninja
@@ -38,4 +43,4 @@ install: all
 	@cmake --install $(B)
 clean:
 	@rm -rf build build-*
-.PHONY: all setup run check asan tsan fuzz check-clients check-logits bench lint install clean
+.PHONY: all setup run check asan tsan fuzz check-clients check-logits check-long bench lint install clean
