@@ -369,6 +369,51 @@ function drawModels(list) {
   state.models = now;
 }
 
+function drawTiers(tiers) {
+  $("kv-tiers").replaceChildren(...tiers.map((t) => {
+    const fill = make("div", { class: "fill" });
+    fill.style.width = `${t.bytes_max ? Math.min((100 * t.bytes) / t.bytes_max, 100) : 0}%`;
+    return make("tr", {}, make("td", {}, t.tier),
+      make("td", {}, make("span", { class: `badge ${t.ok ? "up" : "down"}` }, t.ok ? "ok" : "fails")),
+      make("td", { class: "num" }, bytes(t.bytes)), make("td", { class: "num" }, bytes(t.bytes_max)),
+      make("td", { class: "share" }, make("div", { class: "track", "aria-hidden": "true" }, fill)),
+      make("td", { class: "num" }, t.pinned === undefined ? "–" : bytes(t.pinned)),
+      make("td", { class: "num" }, t.queue_bytes === undefined ? "–" : bytes(t.queue_bytes)));
+  }));
+}
+
+function drawClients(rows) {
+  $("kv-who").hidden = !rows.length;
+  $("kv-clients").replaceChildren(...rows.map((r) => make("tr", {},
+    make("td", { class: "cut", title: `${r.address}, ${r.tenant_name || r.tenant}, namespace ${r.namespace}` },
+      `${r.client}  ${r.name || r.address}`),
+    make("td", { class: "cut", title: `${r.model} (${r.form})` }, r.model),
+    make("td", {}, `${r.rank} of ${r.world}`), make("td", {}, r.dtype || "–"),
+    make("td", { class: "num" }, r.chunk_tokens ? `${r.chunk_tokens} tokens`
+      : r.chunk_bytes ? bytes(r.chunk_bytes) : "–"),
+    make("td", { class: "num" }, count(r.sets)), make("td", { class: "num" }, count(r.gets + r.asks)),
+    make("td", { class: "num" }, count(r.hits + r.there)))));
+}
+
+function drawFindings(d) {
+  $("kv-findings").replaceChildren(...d.findings.map((f) => make("li", {},
+    make("p", {}, make("span", { class: `badge ${f.sure ? "down" : "trial"}` }, f.sure ? f.reason : `likely ${f.reason}`),
+      ` ${f.model}: ${f.says}.`),
+    make("p", { class: "muted" }, `To mend it: ${f.fix}.`))));
+}
+
+async function drawKv(kv) {
+  $("kv").hidden = !kv;
+  if (!kv) return;
+  $("kv-line").textContent = `${count(kv.entries)} objects, ` +
+    (kv.door.gets ? `${(kv.hit_rate * 100).toFixed(1)}% of ${count(kv.door.gets)} gets found` : "no gets yet") +
+    `, ${count(kv.drops)} dropped, ${count(kv.errors)} errors, ${count(kv.door.connections)} connections`;
+  drawTiers(kv.tiers);
+  const d = await ask("GET", "kv/doctor");
+  drawClients(d.rows);
+  drawFindings(d);
+}
+
 async function drawOverview() {
   const [s, i, q] = await Promise.all([ask("GET", `stats?minutes=${$("span").value}`),
     ask("GET", "instances"), ask("GET", "requests?limit=10")]);
@@ -378,6 +423,7 @@ async function drawOverview() {
   drawReasons(s.reasons);
   drawUpstreams(i.instances);
   drawModels(s.models);
+  await drawKv(s.kv);
   drawRows($("recent"), q.requests);
 }
 
@@ -597,7 +643,7 @@ async function loadModels() {
   try {
     const r = await fetch("/v1/models", { headers: keyHeaders(), credentials: "omit", cache: "no-store" });
     const list = (await r.json()).data || [];
-    $("models").replaceChildren(...list.map((m) => make("option", { value: m.id })));
+    $("chat-models").replaceChildren(...list.map((m) => make("option", { value: m.id })));
     if (!$("chat-model").value && list.length) $("chat-model").value = list[0].id;
   } catch { /* a name can be typed */ }
 }

@@ -30,7 +30,7 @@ give_up() {
 
 key=$("$larder" key add ui-test --keys-file "$dir/keys" 2>/dev/null) || give_up "key add"
 "$larder" serve --listen 127.0.0.1:0 --data "$dir/data" --keys-file "$dir/keys" --http-drain 0 \
-    >"$dir/out" 2>"$dir/log" &
+    --resp 127.0.0.1:0 --kv-memory 16M --kv-disk 64M >"$dir/out" 2>"$dir/log" &
 pids+=($!)
 for _ in $(seq 200); do
     url=$(sed -n 's|.*\(http://127[^/]*\)/v1.*|\1|p' "$dir/out")
@@ -49,6 +49,18 @@ curl -sf -o "$dir/put" -X PUT "$url/larder/v1/entries" -H "$json" -H "authorizat
 for _ in 1 2; do
     curl -sf -o "$dir/hit" "$url/v1/chat/completions" -H "$json" -H "authorization: Bearer $key" -d "$question" ||
         give_up "no hit"
+done
+# Two engines of one model, whose hashes have nothing in common: the KV store's doctor has something to say.
+resp=$(sed -n 's/.*event=resp port=//p' "$dir/log")
+for engine in 1 2; do
+    exec 4<>"/dev/tcp/127.0.0.1/$resp" || give_up "no Redis door"
+    printf 'AUTH %s\r\nCLIENT SETNAME engine-%d\r\n' "$key" $engine >&4
+    for chunk in $(seq 100 139); do
+        printf 'SET llama-8b@1@0@%d%d@half a-chunk\r\nEXISTS llama-8b@1@0@%d%d@half\r\n' \
+            $engine "$chunk" $engine "$chunk" >&4
+    done
+    for _ in $(seq 82); do read -r -t 5 _ <&4 || give_up "the Redis door does not answer"; done
+    exec 4>&-
 done
 curl -s -o "$dir/miss" "$url/v1/chat/completions" -H "$json" -H "authorization: Bearer $key" -d "${question/bread/x}x"
 
@@ -122,6 +134,13 @@ for m in rate tokens latency; do
 done
 fact "reasons have bars" true "$(count '#reasons .bar')>0"
 fact "an empty house of upstreams says so" 1 "$(count '#ups td.none')"
+fact "the KV store has its tiers" 2 "$(count '#kv-tiers tr')"
+fact "and says how it is" 2 "$(count '#kv-tiers .badge.up')"
+fact "the clients of the KV store are listed" 2 "$(count '#kv-clients tr')"
+fact "the doctor speaks" true "document.getElementById('kv-findings').textContent.includes('PYTHONHASHSEED')"
+fact "nothing went wrong in drawing" live "document.getElementById('live').textContent"
+fact "no two elements share an id" 0 "[...document.querySelectorAll('[id]')].filter((e,i,a) =>
+ a.findIndex(o => o.id === e.id) !== i).length"
 fact "every control has a name" 0 "[...document.querySelectorAll('button,input,select,textarea')].filter(e =>
  !(e.textContent.trim()||e.ariaLabel||(e.labels&&e.labels.length))).length"
 
