@@ -375,7 +375,8 @@ function drawTiers(tiers) {
     fill.style.width = `${t.bytes_max ? Math.min((100 * t.bytes) / t.bytes_max, 100) : 0}%`;
     return make("tr", {}, make("td", {}, t.tier),
       make("td", {}, make("span", { class: `badge ${t.ok ? "up" : "down"}` }, t.ok ? "ok" : "fails")),
-      make("td", { class: "num" }, bytes(t.bytes)), make("td", { class: "num" }, bytes(t.bytes_max)),
+      make("td", { class: "num" }, t.bytes === undefined ? "–" : bytes(t.bytes)),
+      make("td", { class: "num" }, t.bytes_max === undefined ? "–" : bytes(t.bytes_max)),
       make("td", { class: "share" }, make("div", { class: "track", "aria-hidden": "true" }, fill)),
       make("td", { class: "num" }, t.pinned === undefined ? "–" : bytes(t.pinned)),
       make("td", { class: "num" }, t.queue_bytes === undefined ? "–" : bytes(t.queue_bytes)));

@@ -156,8 +156,8 @@ LARDER_API int larder_put(struct larder *, const struct larder_object *, const v
 
 /* Copies the whole object to dst, checking it on the way; *bytes (may be NULL): how many. LARDER_EOVER: room
  * is less than that, and *bytes is set. On an error dst is of undefined content. */
-LARDER_API int larder_get(struct larder *, const struct larder_object *, void *dst, size_t room, size_t *bytes,
-                          uint64_t timeout_ms);
+LARDER_API int larder_get(struct larder *, const struct larder_object *, void *dst, size_t room,
+                          size_t *bytes, uint64_t timeout_ms);
 
 /* The object where it lies in memory, without a copy: checked, unchanged and in place until it is given
  * back, whatever is put or evicted meanwhile. */
@@ -172,7 +172,8 @@ LARDER_API void larder_view_end(struct larder_view *);
 
 enum larder_prefix_flags { LARDER_PREFETCH = 1 }; /* starts loading what only the disk has */
 /* How many of objects[0..n) are here, up to the first that is not. Reads no disk. */
-LARDER_API size_t larder_prefix(struct larder *, const struct larder_object *objects, size_t n, unsigned flags);
+LARDER_API size_t larder_prefix(struct larder *, const struct larder_object *objects, size_t n,
+                                unsigned flags);
 
 /* Not evicted before until_ms (Unix time; UINT64_MAX: until unpinned; 0: unpinned). Survives a restart.
  * LARDER_EOVER: half of memory is pinned. */

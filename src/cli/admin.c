@@ -68,8 +68,11 @@ static void show_kv(const struct lr_json *kv)
     for (const struct lr_json *t = tiers ? tiers->child : NULL; t; t = t->next) {
         printf(", ");
         put(text(lr_json_get(t, "tier")), 0);
-        printf(" %.0f of %.0f MiB", (double)num(lr_json_get(t, "bytes")) / 1048576,
-               (double)num(lr_json_get(t, "bytes_max")) / 1048576);
+        if (lr_json_get(t, "bytes"))
+            printf(" %.0f of %.0f MiB", (double)num(lr_json_get(t, "bytes")) / 1048576,
+                   (double)num(lr_json_get(t, "bytes_max")) / 1048576);
+        else
+            printf(yes(lr_json_get(t, "ok")) ? " ok" : " FAILS");
     }
     putchar('\n');
 }

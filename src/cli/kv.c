@@ -167,8 +167,10 @@ static int show_health(const struct lr_json *root)
            (unsigned long long)num(at(root, "door", "connections")));
     for (const struct lr_json *t = tiers ? tiers->child : NULL; t; t = t->next) {
         put(text(lr_json_get(t, "tier")), 8);
-        printf(" %-6s %11s of %11s", yes(lr_json_get(t, "ok")) ? "ok" : "FAILS",
-               bytes(a, num(lr_json_get(t, "bytes"))), bytes(b, num(lr_json_get(t, "bytes_max"))));
+        printf(" %-6s", yes(lr_json_get(t, "ok")) ? "ok" : "FAILS");
+        if (lr_json_get(t, "bytes"))
+            printf(" %11s of %11s", bytes(a, num(lr_json_get(t, "bytes"))),
+                   bytes(b, num(lr_json_get(t, "bytes_max"))));
         if (lr_json_get(t, "pinned"))
             printf(", %s pinned", bytes(c, num(lr_json_get(t, "pinned"))));
         if (lr_json_get(t, "queue_bytes"))

@@ -2,8 +2,8 @@
  * lib/larder.c - include/larder/larder.h over store/: the same store as the daemon's, linked instead of
  * asked.
  *
- * Nothing here keeps state: a struct larder is a store's pointer under another name. A larder_object is turned
- * into the header that the store knows (describe), which also names it; what the header says about layout,
+ * Nothing here keeps state: a struct larder is a store's pointer under another name. A larder_object is
+ * turned into the header that the store knows (describe), which also names it; what the header says about layout,
  * tenant and tokens is what a get wants to find. Deadlines are points in time there and spans here.
  *
  * Only this file's functions are visible in liblarder: everything is compiled with hidden visibility, and
@@ -138,7 +138,8 @@ void larder_chain_first(const void *salt, size_t salt_bytes, struct larder_key *
     lr_chain_first(lr_str(salt, salt_bytes), (struct lr_digest *)out);
 }
 
-void larder_chain_next(const struct larder_key *prev, const uint32_t *tokens, size_t n, struct larder_key *out)
+void larder_chain_next(const struct larder_key *prev, const uint32_t *tokens, size_t n,
+                       struct larder_key *out)
 {
     lr_chain_next((const struct lr_digest *)prev, tokens, n, (struct lr_digest *)out);
 }
@@ -146,7 +147,8 @@ void larder_chain_next(const struct larder_key *prev, const uint32_t *tokens, si
 size_t larder_chain(const void *salt, size_t salt_bytes, const uint32_t *tokens, size_t n, size_t block,
                     struct larder_key *out, size_t max)
 {
-    return block ? lr_chain_keys(lr_str(salt, salt_bytes), tokens, n, block, (struct lr_digest *)out, max) : 0;
+    return !block ? 0 : lr_chain_keys(lr_str(salt, salt_bytes), tokens, n, block, (struct lr_digest *)out,
+                                      max);
 }
 
 /* ---- in and out ---- */

@@ -34,7 +34,8 @@ static uint64_t counted(const struct lr_store_stats *st, const enum lr_store_cou
 static uint64_t drops(const struct lr_store_stats *st)
 {
     static const enum lr_store_count all[] = {LR_STORE_PUT_REFUSED, LR_STORE_LOST, LR_STORE_DISK_DROP_FULL,
-                                              LR_STORE_DISK_DROP_LATE, LR_STORE_DISK_DROP_ERROR};
+                                              LR_STORE_DISK_DROP_LATE, LR_STORE_DISK_DROP_ERROR,
+                                              LR_STORE_REMOTE_DROPS};
     return counted(st, all, LR_COUNT(all));
 }
 
@@ -65,6 +66,13 @@ static void write_tiers(struct lr_jw *w, const struct lr_store_stats *st)
         lr_field_u64(w, "queue_bytes", st->queue_bytes);
         lr_field_bool(w, "direct", st->direct);
         lr_field_bool(w, "uring", st->uring);
+        lr_jw_end(w);
+    }
+    if (st->remote) { /* how full it is, is its own business */
+        lr_jw_obj(w);
+        lr_field_text(w, "tier", "remote");
+        lr_field_bool(w, "ok", st->remote_ok);
+        lr_field_u64(w, "queue_bytes", st->remote_queue_bytes);
         lr_jw_end(w);
     }
     lr_jw_end(w);
@@ -120,7 +128,8 @@ static void write_common(struct lr_serve *s, struct lr_jw *w, struct lr_store_st
     lr_field_u64(w, "entries", st->entries);
     lr_field_real(w, "hit_rate", hit_rate(&d));
     lr_field_u64(w, "drops", drops(st) + d.dropped);
-    lr_field_u64(w, "errors", st->count[LR_STORE_DISK_ERRORS] + st->count[LR_STORE_MISS_CORRUPT]);
+    lr_field_u64(w, "errors", st->count[LR_STORE_DISK_ERRORS] + st->count[LR_STORE_REMOTE_ERRORS] +
+                                  st->count[LR_STORE_MISS_CORRUPT]);
     write_tiers(w, st);
     write_door(w, &d);
 }
