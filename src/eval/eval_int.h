@@ -35,6 +35,7 @@ struct eval_job {
     enum eval_kind kind;
     enum lr_eval_task task; /* RECALL */
     uint32_t tokens, samples;
+    bool sliding; /* PERPLEXITY: token by token, budgets held */
     bool control; /* not in the tables */
 };
 

@@ -265,8 +265,9 @@ static void perplexity(struct page *p, uint32_t j)
     if (p->g->plan->job[j].kind != EVAL_PERPLEXITY ||
         !lr_eval_sum(p->g, j, LR_EVAL_AGNOSTIC, 0, &s, &p->rc))
         return;
+    lr_buf_addf(p->out, "<h2>Perplexity of the second half, the first compressed%s</h2>\n",
+                p->g->plan->job[j].sliding ? "; decoded, budgets held" : "");
     lr_buf_addz(p->out,
-                "<h2>Perplexity of the second half, the first compressed</h2>\n"
                 "<div class=\"wide\"><table><tr><th>policy</th><th>budget</th><th>rows</th>"
                 "<th>bytes</th><th>NLL</th><th>perplexity</th><th>more than full</th><th>95 %</th>"
                 "<th>KL</th><th>KL p99</th><th>same top token</th></tr>\n");

@@ -16,7 +16,7 @@ static const char usual_policies[] =
     "snapkv+saw-int4";
 static const char usual_budgets[] = "50%,25%,12.5%,6.25%";
 static const char usual_tasks[] =
-    "single,multi-key,multi-query,variable,copy,turns,needle,perplexity,system";
+    "single,multi-key,multi-query,variable,copy,turns,needle,perplexity,sliding,system";
 
 const char *lr_eval_mode_name(enum lr_eval_mode m)
 {
@@ -217,6 +217,12 @@ static int add_one(struct eval_plan *p, struct lr_str name, struct lr_err *err)
         j.samples = p->samples < 8 ? p->samples : 8; /* each gives half a context of predictions */
         return add_job(p, &j, "perplexity", err);
     }
+    if (lr_str_is(name, "sliding")) {
+        j.kind = EVAL_PERPLEXITY;
+        j.sliding = true;
+        j.samples = p->samples < 2 ? p->samples : 2; /* decoding is slow */
+        return add_job(p, &j, "sliding", err);
+    }
     if (lr_str_is(name, "system")) {
         j.kind = EVAL_SYSTEM;
         j.samples = 3;
@@ -230,7 +236,7 @@ static int add_one(struct eval_plan *p, struct lr_str name, struct lr_err *err)
     if (lr_eval_task_find(name, &j.task) || j.task == LR_EVAL_OWN)
         return lr_err_set(err, LR_ENOENT, "--tasks",
                           "no task '%.*s' (single multi-key multi-query variable copy turns needle "
-                          "perplexity system, or a file .jsonl)",
+                          "perplexity sliding system, or a file .jsonl)",
                           LR_FMT(name));
     j.control = j.task == LR_EVAL_RECENT || j.task == LR_EVAL_ABSENT;
     return add_job(p, &j, lr_eval_task_name(j.task), err);

@@ -3,6 +3,9 @@
  *
  *   [ first half: fed, compressed ][ second half: fed as it stands, all its logits looked at ]
  *
+ * sliding: the second half is decoded, token by token, and budgets hold at every one of them: what a
+ * long reply does, not a long prompt. Rows and bytes are then those at the end.
+ *
  * Of each cell: NLL, the mean negative log-probability of the true next token (nats); KL(full ||
  * cell), the mean over positions and its 99th percentile (a mean hides the places where a policy
  * loses the thread); top1, how often both prefer the same token. The first token of the second half
@@ -29,6 +32,7 @@ struct walk {
     const uint32_t *id;
     uint32_t at, n; /* tokens of the tile: [at, at + n) */
     uint32_t from;  /* first position that is looked at */
+    bool sliding;
     float *p;       /* (vocab) the full cache's probabilities, and scratch */
     float *scratch;
 };
@@ -57,7 +61,12 @@ static void look(struct walk *w, struct lane *l, uint32_t i, double full_part)
 static int feed(struct walk *w, struct lr_engine_seq *s, float *logits)
 {
     const struct lr_engine_work k = {
-        .seq = s, .tokens = w->id + w->at, .n = w->n, .n_logits = w->n, .logits = logits};
+        .seq = s,
+        .tokens = w->id + w->at,
+        .n = w->n,
+        .n_logits = w->n,
+        .logits = logits,
+        .phase = w->sliding ? LR_POLICY_TOKEN : LR_POLICY_CHUNK};
     LR_TRY(lr_engine_step(w->r->engine, &k, 1, w->r->err));
     return lr_engine_seq_status(s, w->r->err);
 }
@@ -108,6 +117,8 @@ static int put_lanes(struct walk *w, uint32_t job, uint32_t sample, uint32_t n)
         struct lane *l = &w->lane[c];
         if (!l->seq || lr_eval_grid_at(&r->grid, job, LR_EVAL_AGNOSTIC, c, sample)->have)
             continue;
+        if (w->sliding)
+            lr_eval_weigh(r, l->seq, &l->v);
         struct eval_value v = {.score = NAN,
                                .alive = NAN,
                                .same = NAN,
@@ -139,7 +150,8 @@ static int walk_text(struct walk *w, uint32_t job, uint32_t sample)
     rc = rc ? rc : open_lanes(w, job, sample, base, half);
     w->from = half;
     for (w->at = half; !rc && w->at + 1 < all; w->at += w->n) {
-        w->n = all - 1 - w->at < LR_EVAL_PPL_TILE ? all - 1 - w->at : LR_EVAL_PPL_TILE;
+        uint32_t most = w->sliding ? 1 : LR_EVAL_PPL_TILE;
+        w->n = all - 1 - w->at < most ? all - 1 - w->at : most;
         rc = one_tile(w);
     }
     rc = rc ? rc : put_lanes(w, job, sample, all - 1 - half);
@@ -170,7 +182,7 @@ int lr_eval_perplexity(struct eval_run *r, uint32_t job, uint32_t sample)
     if (all_there(r, job, sample))
         return 0;
     lr_arena_init(&a, LR_MIB(512));
-    struct walk w = {.r = r};
+    struct walk w = {.r = r, .sliding = r->plan->job[job].sliding};
     w.lane = lr_calloc(r->plan->n_cell, sizeof *w.lane);
     w.p = lr_calloc(r->vocab, sizeof *w.p);
     w.scratch = lr_calloc(r->vocab, sizeof *w.scratch);

@@ -159,7 +159,8 @@ const char *lr_eval_size(double bytes, char out[16])
 static uint32_t find_job(const struct eval_grid *g, enum eval_kind kind, enum lr_eval_task task)
 {
     for (uint32_t j = 0; j < g->plan->n_job; j++)
-        if (g->plan->job[j].kind == kind && (kind != EVAL_RECALL || g->plan->job[j].task == task))
+        if (g->plan->job[j].kind == kind && !g->plan->job[j].sliding &&
+            (kind != EVAL_RECALL || g->plan->job[j].task == task))
             return j;
     return UINT32_MAX;
 }

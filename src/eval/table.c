@@ -147,9 +147,10 @@ static void perplexity(const struct eval_grid *g, struct lr_buf *out, int *rc)
             !lr_eval_sum(g, j, LR_EVAL_AGNOSTIC, 0, &s, rc))
             continue;
         lr_buf_addf(out,
-                    "perplexity of the second half, the first compressed (nats a token)\n"
+                    "perplexity of the second half, the first compressed%s (nats a token)\n"
                     "  %-24s %8s %7s %7s %8s  %-24s %8s %8s %6s\n",
-                    "policy", "budget", "rows", "bytes", "nll", "more than full [95 %]", "kl",
+                    g->plan->job[j].sliding ? "; decoded, budgets held" : "", "policy", "budget",
+                    "rows", "bytes", "nll", "more than full [95 %]", "kl",
                     "kl p99", "top1");
         for (uint32_t c = 0; c < g->plan->n_cell; c++)
             if (shown(g, c) && lr_eval_sum(g, j, LR_EVAL_AGNOSTIC, c, &s, rc))

@@ -128,7 +128,7 @@ static void mistakes_are_told_before_any_work(void **state)
         {"calc --like llama-7b --flops 1T", "together", 1},
         {"calc --like giant --flops 1T --bw 1T --memory 1G", "no shape 'giant'", 1},
         {"eval", "usage: larder eval kv", 2},
-        {"eval kv", "--model is needed", 2},
+        {"eval kv --tasks everything", "no task 'everything'", 1},
         {"eval kv --model /nonexistent.gguf", "nonexistent", 1},
         {"eval kv --help", "docs/eval.md", 0},
         {"help calc", "--flops", 0},

@@ -15,7 +15,7 @@ static struct lr_eval_kv small(const struct kit *k)
         .model = k->path,
         .policies = "random,streaming-llm,snapkv:window=8,pool=3,snapkv,oracle,f16,h2o+f16",
         .budgets = "25%,24",
-        .tasks = "single,turns,perplexity,system",
+        .tasks = "single,turns,perplexity,sliding,system",
         .context = 256,
         .samples = 2,
         .seed = 3,
@@ -224,6 +224,7 @@ static void reports_are_complete_and_well_formed(void **state)
                                         "accuracy, agnostic",
                                         "snapkv:window=8,pool=3",
                                         "perplexity",
+                                        "decoded, budgets held",
                                         "seconds and bytes at 256",
                                         "h2o+f16",
                                         "* single: the full cache has"};
@@ -272,7 +273,8 @@ static void values_are_what_they_say(void **state)
                         24 + (lr_str_is(task, "system@256") || lr_str_is(task, "system@128")));
         if (lr_str_is(budget, "24") && lr_str_is(task, "single"))
             assert_true(bytes < full_bytes / 3);
-        if (lr_str_is(policy, "full") && lr_str_is(task, "perplexity")) {
+        if (lr_str_is(policy, "full") &&
+            (lr_str_is(task, "perplexity") || lr_str_is(task, "sliding"))) {
             assert_true(lr_json_real(lr_json_get(v, "kl"), &kl) && kl == 0);
             assert_true(lr_json_real(lr_json_get(v, "top1"), &kl) && kl == 1);
         }
