@@ -49,6 +49,7 @@ struct arena {
     uint64_t used;              /* granules in pages */
     uint64_t promised;          /* granules of admitted sequences, not in pages yet */
     uint64_t warm;              /* free granules that may still be resident */
+    uint64_t warm_max;          /* of them, in bytes */
     uint64_t *used_map, *warm_map; /* a bit a granule */
     uint64_t cursor;            /* where the next search without a hint begins */
 };

@@ -15,9 +15,12 @@
  * and saved in one piece, and prefetchers like them. The paper keeps a table of groups; the bitmap does
  * without one, and a full arena falls back to single pages.
  *
- * Freed pages stay warm up to WARM_MAX bytes, because decoding beside eviction frees and takes a page
+ * Freed pages stay warm up to warm_max bytes, because decoding beside eviction frees and takes a page
  * every few tokens; beyond it everything free is given back with one pass of madvise over the runs.
- * Tried and dropped: madvise on every free, 1.3 us for a page of 8 KiB.
+ * The bound is WARM_MAX, and more under a scheduler that loads rows from the KV store (sched_warm.c):
+ * pages that the system must first find and clear make such a load three times as long. Tried and
+ * dropped: madvise on every free, 1.3 us for a page of 8 KiB; huge pages for loads, 200 ms for 96 MB where
+ * small ones took 42 (a virtual machine, whose host clears them), and they hold what was freed in parts.
  */
 #include "engine/engine_int.h"
 
@@ -88,7 +91,7 @@ static uint64_t find_run(const uint64_t *map, uint64_t from, uint64_t to, uint64
 
 int lr_engine_arena_open(struct arena *a, uint64_t bytes)
 {
-    *a = (struct arena){.granules = bytes / GRANULE};
+    *a = (struct arena){.granules = bytes / GRANULE, .warm_max = WARM_MAX};
     LR_FAIL_IF(!a->granules || bytes > SIZE_MAX / 2, LR_EINVAL);
     size_t words = (size_t)(a->granules / 64 + 1);
     a->used_map = lr_calloc(words, sizeof *a->used_map);
@@ -159,7 +162,7 @@ void lr_engine_arena_give(struct arena *a, void *p, uint32_t n)
     set_run(a->warm_map, at, n, true);
     a->used -= n;
     a->warm += n;
-    if (a->warm * GRANULE > WARM_MAX)
+    if (a->warm * GRANULE > a->warm_max)
         lr_engine_arena_trim(a);
 }
 

@@ -6,15 +6,15 @@
  *                                \-> TAKEN back ------/
  *
  * Every chunk is a piece of its own. A thread of the pool asks the store for it without waiting. What
- * is in memory comes at once, summed and checked, and is copied on the same thread while the cache
- * still holds it; what the disk has comes later, on a thread of the store, which hands it back to the
- * pool. Pieces that the disk has are asked for first: their reading overlaps the copies of the
- * others, and the disk reads several side by side.
+ * is in memory comes at once, and each layer is summed and copied while the cache holds it; what the
+ * disk has comes later, on a thread of the store, which hands it back to the pool. Pieces that the disk
+ * has are asked for first: their reading overlaps the copies of the others, and the disk reads several
+ * side by side.
  *
- * The store checks each layer's sum on the way; besides, a view must be what was asked for in every
- * member of identity, raw, and tiled as this reader tiles it. Anything else is a chunk that is not
- * there. Pieces that came in behind a missing one are no use and are not counted: rows depend on all
- * before them.
+ * A layer whose sum is wrong ends the chunk, and with it the prefix; layers before it lie in pages that
+ * the owner then gives back. Besides, a view must be what was asked for in every member of identity,
+ * raw, and tiled as this reader tiles it. Anything else is a chunk that is not there. Pieces that came
+ * in behind a missing one are no use and are not counted: rows depend on all before them.
  *
  * Cancelling. Asked pieces are taken back from the store; one that cannot be taken back any more is
  * about to come, and finds that nobody may enter. ASKING is the moment in which neither holds: who
@@ -101,8 +101,11 @@ static void copy(struct piece *p, struct lr_view *v)
     if (fits(l, v) && lr_reuse_work_enter(&l->w)) {
         const uint8_t *bytes = (const uint8_t *)lr_view_bytes(v).p;
         uint32_t i = 0;
-        for (; i < r->n_layer && !atomic_load(&l->w.stopping); i++)
+        for (; i < r->n_layer && !atomic_load(&l->w.stopping); i++) {
+            if (lr_view_good(v, (i + 1) * layer) < (i + 1) * layer)
+                break; /* damaged: the store has counted it and forgets it */
             l->put(l->ctx, p->i, i, bytes + i * layer);
+        }
         whole = i == r->n_layer;
         lr_reuse_work_leave(&l->w);
     }
@@ -188,7 +191,7 @@ static void fill(struct lr_reuse_load *l, const struct lr_reuse_move *m)
         p->link = m->chain->link[at];
         p->prev = *lr_reuse_prev(m->chain, at);
         p->want = lr_reuse_object(&l->w.rows, m->chain->tenant, &p->prev, &p->link, at);
-        p->fetch = (struct lr_fetch){.id = p->link.id, .want = &p->want, .done = came};
+        p->fetch = (struct lr_fetch){.id = p->link.id, .want = &p->want, .done = came, .lazy = 1};
         p->tier = tier_of(l->w.reuse->o.store, &p->link.id);
         p->job.run = ask_job;
     }

@@ -55,15 +55,18 @@ static void pace(const struct lr_reuse_save *v)
 }
 
 /* False: the rows were taken back. */
-static bool fill(struct lr_reuse_save *v, uint32_t i, uint8_t *out)
+static bool fill(struct lr_reuse_save *v, uint32_t i, struct lr_draft *d)
 {
+    uint8_t *out = lr_draft_bytes(d);
     const struct lr_reuse_rows *r = &v->w.rows;
     size_t layer = lr_reuse_layer_bytes(r);
     uint32_t k = 0;
     if (!lr_reuse_work_enter(&v->w))
         return false;
-    for (; k < r->n_layer && !atomic_load(&v->w.stopping); k++)
+    for (; k < r->n_layer && !atomic_load(&v->w.stopping); k++) {
         v->get(v->ctx, i, k, out + k * layer);
+        lr_draft_filled(d, (k + 1) * layer); /* summed while in cache */
+    }
     lr_reuse_work_leave(&v->w);
     return k == r->n_layer;
 }
@@ -91,7 +94,7 @@ static int save_one(struct lr_reuse_save *v, uint32_t i)
     int rc = lr_draft_open(s, &o, parts, &d);
     lr_free(parts);
     LR_TRY(rc);
-    if (!fill(v, i, lr_draft_bytes(d))) {
+    if (!fill(v, i, d)) {
         lr_draft_abort(d);
         return LR_ECANCEL;
     }

@@ -88,7 +88,7 @@ static void write_brief(struct lr_jw *w, const struct lr_record *c)
     lr_field_text(w, "request_id", c->id);
     lr_field_u64(w, "at_ms", c->wall_ms);
     lr_field_text(w, "cache", lr_outcome_name((enum lr_outcome)c->outcome));
-    lr_field_text(w, "shelf", c->shelf ? "exact" : "none");
+    lr_field_text(w, "shelf", lr_shelf_name((enum lr_shelf)c->shelf));
     lr_field_text(w, "reason", c->reason);
     lr_field_u64(w, "status", (uint64_t)(c->status > 0 ? c->status : 0));
     lr_field_text(w, "model", c->model);
@@ -122,6 +122,18 @@ static void write_rooms(struct lr_jw *w, const struct lr_record *c)
     lr_jw_end(w);
 }
 
+/* Of the cached tokens, those that came from the KV store, by tier. */
+static void write_warm(struct lr_jw *w, const struct lr_flight_bill *b)
+{
+    lr_jw_key(w, "kv");
+    lr_jw_obj(w);
+    for (int t = 0; t < LR_REUSE_TIERS; t++)
+        lr_field_u64(w, lr_reuse_tier_name((enum lr_reuse_tier)t), b->warm[t]);
+    lr_field_real(w, "load_ms", (double)b->load_ns / 1e6);
+    lr_field_real(w, "saved_ms", (double)b->saved_ns / 1e6);
+    lr_jw_end(w);
+}
+
 /* What a model of this machine took for it. */
 static void write_engine(struct lr_jw *w, const struct lr_record *c)
 {
@@ -138,6 +150,7 @@ static void write_engine(struct lr_jw *w, const struct lr_record *c)
     lr_field_u64(w, "prompt_tokens", b->prompt);
     lr_field_u64(w, "cached_tokens", b->cached);
     lr_field_u64(w, "reply_tokens", b->reply);
+    write_warm(w, b);
     lr_jw_end(w);
 }
 

@@ -86,6 +86,8 @@ void lr_flight_finish(struct lr_flight *, int rc);
 struct lr_flight_bill {
     uint64_t queue_ns, prefill_ns, decode_ns; /* waiting, until the first token, from there */
     uint64_t prompt, cached, reply;           /* tokens */
+    uint64_t warm[3];                         /* of the cached ones: by tier of the KV store (reuse.h) */
+    uint64_t load_ns, saved_ns;               /* loading took; computing would have taken so much more */
 };
 void lr_flight_set_bill(struct lr_flight *, const struct lr_flight_bill *);
 /* Nobody may join from now on (a retry that changed what is asked, an answer that must not be shared). */

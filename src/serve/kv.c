@@ -2,16 +2,20 @@
  * serve/kv.c - the KV store in the house: opened from the configuration, behind the Redis door, in the
  * metrics.
  *
- * The store opens when `resp` names an address; its segments are in <data>/kv. Who may use it is what
- * tenants.c says of HTTP: with a keys file a client's key is the password (the user's name chooses a
- * namespace inside the tenant), without one the password itself makes the tenant, none included. As
- * there, addresses beyond loopback need a keys file.
+ * The store opens when `resp` names an address, and for the rows of models of this machine (kv.warm),
+ * which find and leave them there through reuse/; its segments are in <data>/kv. The models' own use
+ * of it is a convenience: where the store cannot be opened for them alone they do without, and the log
+ * says why. Who may use the door is what tenants.c says of HTTP: with a keys file a client's key is
+ * the password (the user's name chooses a namespace inside the tenant), without one the password
+ * itself makes the tenant, none included. As there, addresses beyond loopback need a keys file.
  */
 #include "serve/kv_admin.h"
 #include "serve/resp.h"
 #include "serve/serve_int.h"
 
 #include <stdio.h>
+
+#define ALONE_MAX LR_GIB(1) /* of memory, where nobody but local models uses the store and nothing is said */
 
 static int who(void *ctx, struct lr_str user, struct lr_str password, uint64_t *tenant)
 {
@@ -24,6 +28,12 @@ static int who(void *ctx, struct lr_str user, struct lr_str password, uint64_t *
     return 0;
 }
 
+static uint64_t memory_of(const struct lr_config *c)
+{
+    uint64_t all = lr_serve_memory(), quarter = all / 4;
+    return c->kv_memory || c->resp.n ? c->kv_memory : quarter && quarter < ALONE_MAX ? 0 : ALONE_MAX;
+}
+
 static int open_store(struct lr_serve *s, const struct lr_config *c, struct lr_err *err)
 {
     static const char *const strategies[] = {"s3fifo", "lru", "cost"};
@@ -31,7 +41,7 @@ static int open_store(struct lr_serve *s, const struct lr_config *c, struct lr_e
     int n = snprintf(dir, sizeof dir, "%s/kv", s->dir);
     LR_FAIL_IF(n < 0 || (size_t)n >= sizeof dir, LR_EOVER);
     struct lr_store_opts o = {
-        .mem_max = c->kv_memory,
+        .mem_max = memory_of(c),
         .disk_max = c->kv_disk,
         .evict = strategies[c->kv_evict],
         .write_back = c->kv_write_back,
@@ -46,13 +56,35 @@ static int open_store(struct lr_serve *s, const struct lr_config *c, struct lr_e
     return lr_store_open(&s->store, &o, err);
 }
 
+int lr_kv_open_store(struct lr_serve *s, struct lr_err *err)
+{
+    const struct lr_config *c = s->conf->c;
+    bool warm = c->kv_warm && c->engine_reuse && lr_locals_any(c);
+    struct lr_err why = {0};
+    if (!c->resp.n && !warm)
+        return 0;
+    int rc = open_store(s, c, &why);
+    rc = rc ? rc : lr_kv_desk_open(&s->kv_desk, s->dir, s->store, &why);
+    if (!rc && warm) {
+        const struct lr_reuse_opts o = {.store = s->store,
+                                        .shared = c->kv_share,
+                                        .patience_ns = c->kv_deadline * LR_MS};
+        rc = lr_reuse_open(&s->locals.reuse, &o);
+    }
+    if (rc && !c->resp.n) {
+        lr_log(LR_LOG_WARN, "serve", "event=no_warm_start error=\"%s\"",
+               why.code ? why.msg : lr_strerror(rc));
+        lr_kv_close(s);
+        return 0;
+    }
+    return rc && why.code ? lr_err_set(err, rc, why.where, "%s", why.msg) : rc;
+}
+
 int lr_kv_open(struct lr_serve *s, struct lr_err *err)
 {
     const struct lr_config *c = s->conf->c;
     if (!c->resp.n)
         return 0;
-    LR_TRY(open_store(s, c, err));
-    LR_TRY(lr_kv_desk_open(&s->kv_desk, s->dir, s->store, err));
     struct lr_resp_opts o = {
         .listen = (const char *const *)c->resp.v,
         .n_listen = c->resp.n,
@@ -80,8 +112,11 @@ void lr_kv_close_door(struct lr_serve *s)
 void lr_kv_close(struct lr_serve *s)
 {
     lr_kv_desk_close(s->kv_desk);
+    lr_reuse_close(s->locals.reuse);
+    s->locals.reuse = NULL;
     lr_store_close(s->store);
     lr_free(s->kv_dir);
+    s->kv_dir = NULL;
     s->kv_desk = NULL;
     s->store = NULL;
 }
@@ -122,9 +157,11 @@ void lr_kv_metrics(struct lr_serve *s, struct lr_buf *out)
     if (!s->store)
         return;
     lr_store_stats(s->store, &st);
-    lr_resp_stats(s->resp, &d);
-    door_rows(&d, out);
-    lr_kv_doctor_metrics(s, out);
+    if (s->resp) {
+        lr_resp_stats(s->resp, &d);
+        door_rows(&d, out);
+        lr_kv_doctor_metrics(s, out);
+    }
     one(out, "larder_kv_entries", "gauge", "objects known to the store", st.entries);
     one(out, "larder_kv_memory_bytes", "gauge", "memory that objects take", st.mem_bytes);
     one(out, "larder_kv_memory_max_bytes", "gauge", "kv.memory", st.mem_max);

@@ -81,7 +81,7 @@ struct lr_local *lr_locals_serving(const struct lr_locals *all, const struct lr_
 /* ---- memory ---- */
 
 /* Bytes that this process may use; 0: not known. */
-static uint64_t machine_memory(void)
+uint64_t lr_serve_memory(void)
 {
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     uint64_t all = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0, group;
@@ -323,7 +323,8 @@ int lr_serve_plugins(const struct lr_config *c, struct lr_err *err)
     return 0;
 }
 
-static int load(struct lr_local *l, const struct lr_config *c, uint64_t *left, struct lr_err *err)
+static int load(struct lr_local *l, const struct lr_config *c, struct lr_reuse *reuse, uint64_t *left,
+                struct lr_err *err)
 {
     struct lr_engine_opts o;
     struct lr_err why = {0};
@@ -348,21 +349,38 @@ static int load(struct lr_local *l, const struct lr_config *c, uint64_t *left, s
                                             .parallel = (uint32_t)c->engine_parallel,
                                             .queue = (uint32_t)c->engine_queue,
                                             .forget = !c->engine_reuse,
+                                            .reuse = reuse,
+                                            .idle_ns = c->engine_idle * LR_MS,
                                             .policy = policy_of(l)};
     return lr_engine_sched_open(&l->sched, l->engine, &so, err);
+}
+
+static bool takes_builtin(const struct lr_config *c)
+{
+    return !c->model.n && !c->upstreams.n && lr_builtin_model().n;
+}
+
+static size_t count_models(const struct lr_config *c)
+{
+    bool none = c->model.n == 1 && strcmp(c->model.v[0], "none") == 0;
+    return none ? 0 : takes_builtin(c) ? 1 : c->model.n;
+}
+
+bool lr_locals_any(const struct lr_config *c)
+{
+    return count_models(c) > 0;
 }
 
 /* Paths into v: the configuration's, or "" for the built-in one. */
 static int list_models(const struct lr_config *c, struct lr_local **v, size_t *n, struct lr_err *err)
 {
-    bool none = c->model.n == 1 && strcmp(c->model.v[0], "none") == 0;
-    bool builtin = !c->model.n && !c->upstreams.n && lr_builtin_model().n;
-    size_t all = none ? 0 : builtin ? 1 : c->model.n;
+    bool builtin = takes_builtin(c);
+    size_t all = count_models(c);
     *v = lr_calloc(all, sizeof **v);
     LR_FAIL_IF(!*v, lr_err_set(err, LR_ENOMEM, "models", "out of memory"));
     *n = all; /* closing finds what is there, and NULL elsewhere */
     for (size_t i = 0; i < all; i++) {
-        struct lr_locals before = {*v, i};
+        struct lr_locals before = {.v = *v, .n = i};
         struct lr_local *l = &(*v)[i];
         l->path = builtin ? "" : c->model.v[i];
         if (builtin)
@@ -377,11 +395,11 @@ static int list_models(const struct lr_config *c, struct lr_local **v, size_t *n
 
 int lr_locals_open(struct lr_locals *out, const struct lr_config *c, struct lr_err *err)
 {
-    uint64_t left = c->engine_memory ? c->engine_memory : machine_memory();
+    uint64_t left = c->engine_memory ? c->engine_memory : lr_serve_memory();
     left = left ? left : UINT64_MAX;
     LR_TRY(list_models(c, &out->v, &out->n, err));
     for (size_t i = 0; i < out->n; i++)
-        LR_TRY(load(&out->v[i], c, &left, err));
+        LR_TRY(load(&out->v[i], c, out->reuse, &left, err));
     return 0;
 }
 
@@ -407,7 +425,7 @@ void lr_locals_close(struct lr_locals *all)
         lr_engine_model_close(l->model);
     }
     lr_free(all->v);
-    *all = (struct lr_locals){0};
+    *all = (struct lr_locals){.reuse = all->reuse};
 }
 
 /* ---- for the command line ---- */
@@ -435,14 +453,14 @@ bool lr_serve_model(const struct lr_serve *s, size_t i, struct lr_serve_model *o
 int lr_serve_try_model(const struct lr_config *c, size_t i, struct lr_serve_model *out,
                        struct lr_err *err)
 {
-    struct lr_locals all = {NULL, 0};
-    uint64_t left = c->engine_memory ? c->engine_memory : machine_memory();
+    struct lr_locals all = {.v = NULL};
+    uint64_t left = c->engine_memory ? c->engine_memory : lr_serve_memory();
     left = left ? left : UINT64_MAX;
     int rc = list_models(c, &all.v, &all.n, err);
     if (!rc && i >= all.n)
         rc = LR_ENOENT;
     for (size_t k = 0; !rc && k <= i; k++) {
-        rc = load(&all.v[k], c, &left, err);
+        rc = load(&all.v[k], c, NULL, &left, err);
         if (!rc && k == i)
             describe(&all.v[k], lr_engine_sched_context(all.v[k].sched), out);
     }

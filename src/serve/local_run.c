@@ -135,6 +135,22 @@ struct lr_reader *lr_local_keep(struct lr_local_run *u)
 
 /* ---- the scheduler's callbacks ---- */
 
+/* What of the prompt came from the KV store, as a header to pass on: "x-larder-kv: disk=512;saved-ms=90". */
+static void write_warm(const struct lr_local_run *u, struct lr_buf *out)
+{
+    struct lr_engine_bill b;
+    bool any = false;
+    lr_engine_job_bill(u->job, &b);
+    for (int t = 0; t < LR_REUSE_TIERS; t++) {
+        if (b.warm[t])
+            lr_buf_addf(out, "%s%s=%llu", any ? ";" : "x-larder-kv: ",
+                        lr_reuse_tier_name((enum lr_reuse_tier)t), (unsigned long long)b.warm[t]);
+        any |= b.warm[t] > 0;
+    }
+    if (any)
+        lr_buf_addf(out, ";saved-ms=%llu\n", (unsigned long long)(b.saved_ns / LR_MS));
+}
+
 static int begin_answer(struct lr_local_run *u)
 {
     struct lr_event start = {.type = LR_EV_START, .a = lr_str(u->id, LR_ID_LEN),
@@ -142,6 +158,7 @@ static int begin_answer(struct lr_local_run *u)
     struct lr_buf lines;
     lr_buf_init(&lines, 512);
     lr_buf_addf(&lines, "x-larder-upstream: local\nx-larder-route: local;tries=%u\n", u->p.tries);
+    write_warm(u, &lines);
     int rc = lines.rc ? lines.rc : lr_flight_head(u->p.flight, 200, lr_buf_str(&lines));
     lr_buf_free(&lines);
     LR_TRY(rc);
@@ -229,8 +246,12 @@ static void on_done(void *ctx, int rc, const struct lr_engine_bill *b, const str
     pthread_mutex_lock(&u->mu);
     u->job = NULL;
     pthread_mutex_unlock(&u->mu);
-    const struct lr_flight_bill bill = {b->queue_ns, b->prefill_ns, b->decode_ns,
-                                        b->prompt,   b->cached,     b->reply};
+    struct lr_flight_bill bill = {.queue_ns = b->queue_ns, .prefill_ns = b->prefill_ns,
+                                  .decode_ns = b->decode_ns, .prompt = b->prompt,
+                                  .cached = b->cached, .reply = b->reply,
+                                  .load_ns = b->load_ns, .saved_ns = b->saved_ns};
+    _Static_assert(LR_COUNT(bill.warm) == LR_REUSE_TIERS, "a number for each tier");
+    memcpy(bill.warm, b->warm, sizeof bill.warm);
     lr_flight_set_bill(u->p.flight, &bill);
     if (rc || u->p.broken) {
         land(u, rc ? rc : LR_ENOMEM, rc ? err->msg : "no memory for the answer");

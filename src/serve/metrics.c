@@ -81,7 +81,8 @@ static void write_upstreams(const struct lr_conf *conf, struct lr_buf *out)
 static const struct {
     const char *name, *type, *help;
     enum { M_PROMPT, M_CACHED, M_REPLY, M_STEPS, M_STEP_TOKENS, M_BUSY, M_RUNNING, M_WAITING, M_REFUSED,
-           M_PREEMPTED, M_KEPT, M_KV, M_KV_MAX, M_UP } what;
+           M_PREEMPTED, M_KEPT, M_KV, M_KV_MAX, M_UP, M_WARM_MEMORY, M_WARM_DISK, M_WARM_REMOTE,
+           M_WARM_SAVED, M_WARM_LOST, M_SAVES, M_SAVES_DROPPED, M_IDLED } what;
 } model_families[] = {
     {"larder_model_up", "gauge", "1: the model takes requests", M_UP},
     {"larder_model_prompt_tokens_total", "counter", "prompt tokens computed here", M_PROMPT},
@@ -96,6 +97,20 @@ static const struct {
     {"larder_model_refused_total", "counter", "requests refused by a full queue", M_REFUSED},
     {"larder_model_preempted_total", "counter", "replies put aside for want of memory", M_PREEMPTED},
     {"larder_model_kept", "gauge", "finished conversations whose rows are kept", M_KEPT},
+    {"larder_model_warm_memory_tokens_total", "counter",
+     "prompt tokens whose rows came from the KV store's memory", M_WARM_MEMORY},
+    {"larder_model_warm_disk_tokens_total", "counter", "from its disk", M_WARM_DISK},
+    {"larder_model_warm_remote_tokens_total", "counter", "from another machine", M_WARM_REMOTE},
+    {"larder_model_warm_seconds_saved_total", "counter", "computing spared, less loading: an estimate",
+     M_WARM_SAVED},
+    {"larder_model_warm_lost_blocks_total", "counter",
+     "blocks of 256 tokens that were found and came damaged or late", M_WARM_LOST},
+    {"larder_model_stored_blocks_total", "counter", "blocks of computed rows given to the KV store",
+     M_SAVES},
+    {"larder_model_stored_blocks_dropped_total", "counter", "blocks not given, for want of room or time",
+     M_SAVES_DROPPED},
+    {"larder_model_idled_total", "counter", "finished conversations that left their rows to the KV store",
+     M_IDLED},
     {"larder_model_kv_bytes", "gauge", "bytes of KV pages in use", M_KV},
     {"larder_model_kv_bytes_max", "gauge", "bytes of the KV arena", M_KV_MAX},
 };
@@ -129,6 +144,22 @@ static double model_value(const struct lr_engine_sched_stats *s, int what)
         return (double)s->memory.bytes_used;
     case M_KV_MAX:
         return (double)s->memory.bytes_max;
+    case M_WARM_MEMORY:
+        return (double)s->warm[LR_REUSE_MEMORY];
+    case M_WARM_DISK:
+        return (double)s->warm[LR_REUSE_DISK];
+    case M_WARM_REMOTE:
+        return (double)s->warm[LR_REUSE_REMOTE];
+    case M_WARM_SAVED:
+        return (double)s->saved_ns / 1e9;
+    case M_WARM_LOST:
+        return (double)(s->warm_failed + s->warm_late);
+    case M_SAVES:
+        return (double)s->saved;
+    case M_SAVES_DROPPED:
+        return (double)s->saves_dropped;
+    case M_IDLED:
+        return (double)s->idled;
     default:
         return !s->failed;
     }

@@ -357,6 +357,7 @@ static void end(struct lr_conn *conn)
         return;
     if (r->reading) {
         lr_reader_bill(&r->reader, &r->rec->bill);
+        r->rec->ms_saved += r->rec->bill.saved_ns / LR_MS;
         lr_reader_close(&r->reader);
     }
     if (r->dialect != LR_DIALECT_NONE || r->bypass)

@@ -21,6 +21,12 @@ const char *lr_outcome_name(enum lr_outcome o)
     return names[o];
 }
 
+const char *lr_shelf_name(enum lr_shelf s)
+{
+    static const char *const names[] = {"none", "exact", "kv"};
+    return names[s];
+}
+
 /* ---- headers ---- */
 
 struct header_set {
@@ -41,6 +47,8 @@ static void note_line(struct lr_req *r, const char *name, const char *value)
     struct lr_record *rec = r->rec;
     if (strcmp(name, "x-larder-upstream") == 0)
         (void)snprintf(rec->upstream, sizeof rec->upstream, "%s", value); /* cut to fit */
+    if (strcmp(name, "x-larder-kv") == 0)
+        rec->shelf = LR_SHELF_KV;
     if (strcmp(name, "x-larder-route") != 0)
         return;
     struct lr_str tries = lr_strz(value), reason = lr_str_cut(&tries, ';');
@@ -74,7 +82,7 @@ static void set_cors(struct lr_req *r, struct header_set *h)
     set(h, "vary", "origin");
     set(h, "access-control-expose-headers",
         "x-larder-cache, x-larder-shelf, x-larder-reason, x-larder-entry, x-larder-age, "
-        "x-larder-request-id, x-larder-upstream");
+        "x-larder-request-id, x-larder-upstream, x-larder-kv");
 }
 
 static void set_proof(struct lr_req *r, struct header_set *h)
@@ -83,7 +91,7 @@ static void set_proof(struct lr_req *r, struct header_set *h)
     /* Errors are misses to whoever counts hits; x-larder-reason says what went wrong. */
     set(h, "x-larder-cache",
         lr_outcome_name(r->outcome == LR_OUT_ERROR ? LR_OUT_MISS : r->outcome));
-    set(h, "x-larder-shelf", held ? "exact" : "none");
+    set(h, "x-larder-shelf", lr_shelf_name(held ? LR_SHELF_EXACT : (enum lr_shelf)r->rec->shelf));
     set(h, "x-larder-reason", r->rec->reason[0] ? r->rec->reason : r->reason);
     set(h, "x-larder-request-id", r->id);
     if (held && r->hit.doc) {
@@ -130,7 +138,7 @@ static void count_hit(struct lr_req *r)
 {
     const struct lr_doc_meta *m = &r->hit.doc->meta;
     struct lr_record *rec = r->rec;
-    rec->shelf = 1;
+    rec->shelf = LR_SHELF_EXACT;
     rec->stored = true;
     rec->age_ms = r->hit.age_ms;
     rec->ms_saved = m->took_ms;

@@ -200,6 +200,8 @@ int lr_serve_open(struct lr_serve **out, const struct lr_serve_opts *opts, struc
     if (!rc)
         rc = open_threads(s);
     if (!rc)
+        rc = lr_kv_open_store(s, err);
+    if (!rc)
         rc = lr_locals_open(&s->locals, s->conf->c, err);
     if (!rc)
         rc = lr_kv_open(s, err);

@@ -144,7 +144,12 @@ struct lr_local {
 struct lr_locals {
     struct lr_local *v;
     size_t n;
+    struct lr_reuse *reuse; /* the KV store's, opened before the models and closed behind them (kv.c) */
 };
+/* Will there be any? */
+bool lr_locals_any(const struct lr_config *c);
+/* Bytes that this process may use; 0: not known. */
+uint64_t lr_serve_memory(void);
 /* Loads what the configuration names. err->where is the file. */
 int lr_locals_open(struct lr_locals *out, const struct lr_config *c, struct lr_err *err);
 /* Ends what they make until drain_ns from now, then cancels; all their flights have landed. */
@@ -168,6 +173,9 @@ enum lr_room {
 };
 enum lr_outcome { LR_OUT_HIT, LR_OUT_MISS, LR_OUT_BYPASS, LR_OUT_STALE, LR_OUT_COALESCED, LR_OUT_ERROR };
 const char *lr_outcome_name(enum lr_outcome);
+/* What an answer was taken from, or begun from: KV is a miss whose prompt was not computed whole. */
+enum lr_shelf { LR_SHELF_NONE, LR_SHELF_EXACT, LR_SHELF_KV };
+const char *lr_shelf_name(enum lr_shelf);
 const char *lr_room_name(enum lr_room);
 
 /* Agent hints of a request, as they came, cut to what traces keep ([A-Za-z0-9._:-] only). */
@@ -186,7 +194,7 @@ struct lr_record {
     char reason[48], choice[24]; /* x-larder-reason; why this upstream */
     struct lr_digest key;
     bool keyed, stored, stream;
-    uint8_t outcome, shelf, dialect; /* lr_outcome; 0 none 1 exact; lr_dialect_id */
+    uint8_t outcome, shelf, dialect; /* lr_outcome; lr_shelf; lr_dialect_id */
     int status;
     uint16_t tries;
     uint64_t body_bytes, text_bytes, age_ms;
@@ -273,6 +281,8 @@ struct lr_conf *lr_serve_conf(struct lr_serve *); /* a reference */
 /* ---- the KV store and its door (kv.c) ---- */
 
 /* Opens both when the configuration names an address. A failure leaves what close takes. */
+/* The store, before the models; the door, behind them. */
+int lr_kv_open_store(struct lr_serve *, struct lr_err *err);
 int lr_kv_open(struct lr_serve *, struct lr_err *err);
 void lr_kv_close_door(struct lr_serve *);
 void lr_kv_close(struct lr_serve *);

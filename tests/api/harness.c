@@ -621,18 +621,27 @@ int gw_stop(struct gw *g, int sig)
     die("larder did not stop in 20 s");
 }
 
-void gw_free(struct gw *g)
+/* A directory and its files. */
+static void wipe(const char *dir)
 {
-    gw_stop(g, SIGKILL);
-    DIR *d = opendir(g->dir);
+    DIR *d = opendir(dir);
     for (struct dirent *e; d && (e = readdir(d));) {
         char path[600];
-        snprintf(path, sizeof path, "%s/%s", g->dir, e->d_name);
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
         unlink(path);
     }
     if (d)
         closedir(d);
-    rmdir(g->dir);
+    rmdir(dir);
+}
+
+void gw_free(struct gw *g)
+{
+    char segments[sizeof g->dir + 8];
+    gw_stop(g, SIGKILL);
+    snprintf(segments, sizeof segments, "%s/kv", g->dir);
+    wipe(segments);
+    wipe(g->dir);
     free(g);
 }
 

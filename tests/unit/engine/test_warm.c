@@ -31,7 +31,7 @@ static void check_model(struct spec spec, const char *codec)
 {
     enum { BLOCKS = 3, TOKENS = BLOCKS * 256 + 37 };
     struct lr_engine_model *m = kit_model(spec, 77);
-    struct lr_engine *a = kit_engine(m, 1, codec), *b = kit_engine(m, 2, codec);
+    struct lr_engine *a = kit_engine(m, 1, codec), *b = kit_engine(m, 1, codec);
     const struct lr_engine_shape *h = lr_engine_model_shape(m);
     uint32_t ids[TOKENS];
     float *want = calloc(h->n_vocab, sizeof *want), *got = calloc(h->n_vocab, sizeof *got);
