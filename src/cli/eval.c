@@ -80,8 +80,46 @@ static int eval_kv(struct lr_cli *cli)
     return rc ? 1 : failed ? 3 : 0;
 }
 
+static int eval_pairs(struct lr_cli *cli)
+{
+    struct lr_eval_pairs p = {.model = "shipped", .seed = 1, .tell = tell};
+    uint64_t dims = 0;
+    const struct lr_flag flags[] = {
+        {"--val", "CSV", LR_FLAG_TEXT, &p.val, 0, 0, "pairs that fix weights and thresholds"},
+        {"--test", "CSV", LR_FLAG_TEXT, &p.test, 0, 0, "pairs that are judged"},
+        {"--train", "CSV", LR_FLAG_TEXT, &p.train, 0, 0,
+         "what the models learned from: the disjoint lines leave its questions out too"},
+        {"--model", "M", LR_FLAG_TEXT, &p.model, 0, 0,
+         "shipped, a GGUF file, or a directory that train pairs wrote (shipped)"},
+        {"--dims", "N", LR_FLAG_COUNT, &dims, 1, 1024,
+         "also with vectors cut to N main directions: storage saved, F1 lost"},
+        {"--seed", "N", LR_FLAG_COUNT, &p.seed, 0, 0, "of the resamples"},
+    };
+    const struct lr_manual u = {
+        "eval pairs --val CSV --test CSV [options]",
+        "How well the models of the semantic shelf tell the same question from another one:\n"
+        "JSON lines a stage, at 50 % and 10 % duplicates. docs/semantic.md says how to read them.",
+        flags, LR_COUNT(flags)};
+    struct lr_err err = {0};
+    struct lr_buf out;
+    int rc = lr_cli_flags(cli, &u);
+    if (rc)
+        return rc == LR_CLI_HELPED ? 0 : 2;
+    if (!p.val || !p.test)
+        return lr_cli_missing(cli, p.val ? "--test" : "--val");
+    p.dims = (uint32_t)dims;
+    lr_buf_init(&out, LR_MIB(1));
+    rc = lr_eval_pairs(&p, &out, &err);
+    printf("%.*s", (int)out.len, out.p ? out.p : "");
+    lr_buf_free(&out);
+    return rc ? lr_cli_fail("eval", &err) : 0;
+}
+
 int lr_cmd_eval(struct lr_cli *cli)
 {
-    static const char *const words[] = {"kv"};
-    return lr_cli_word(cli, words, LR_COUNT(words)) ? eval_kv(cli) : 2;
+    static const char *const words[] = {"kv", "pairs"};
+    const char *word = lr_cli_word(cli, words, LR_COUNT(words));
+    if (!word)
+        return 2;
+    return strcmp(word, "pairs") == 0 ? eval_pairs(cli) : eval_kv(cli);
 }
