@@ -47,6 +47,9 @@ static int open_store(struct lr_serve *s, const struct lr_config *c, struct lr_e
         .write_back = c->kv_write_back,
         .trust_memory = !c->kv_verify,
         .dir = *c->kv_dir ? c->kv_dir : dir,
+        .remote = *c->kv_remote ? c->kv_remote : NULL,
+        .remote_ms = (uint32_t)c->kv_remote_timeout,
+        .remote_ttl_ms = c->kv_remote_ttl,
     };
     if (!strcmp(o.dir, "none"))
         o.dir = NULL;

@@ -138,6 +138,7 @@ static void flip_all(bool footers, size_t stride, struct seen *n)
             for (size_t j = 0; j < files; j++) {
                 memcpy(f->file[j].p, was[j].p, was[j].size);
                 f->file[j].size = was[j].size;
+                f->file[j].there = true; /* compaction may have taken it away */
             }
             f->file[i].p[bit / 8] ^= (uint8_t)(1u << bit % 8);
             n->flips++;

@@ -6,6 +6,8 @@
  * its calls, and what a store finds is held against what was promised by then: for each id the
  * versions that may be there (anything begun since the last durable outcome) and whether it may be
  * absent.
+ *
+ * Arguments: [seed [scenarios]]; the suite has 3 from seed 1.
  */
 #include "kit.h"
 
@@ -173,19 +175,24 @@ static void power_cut(uint64_t seed)
     fs_free(f);
 }
 
+static uint64_t first_seed = 1, scenarios = 3;
+
 static void after_any_power_cut_promises_hold(void **state)
 {
     (void)state;
-    power_cut(1);
-    power_cut(2);
-    power_cut(3);
+    for (uint64_t i = 0; i < scenarios; i++)
+        power_cut(first_seed + i);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(after_any_power_cut_promises_hold),
     };
+    if (argc > 1)
+        lr_parse_u64(lr_strz(argv[1]), &first_seed);
+    if (argc > 2)
+        lr_parse_u64(lr_strz(argv[2]), &scenarios);
     lr_log_set_level(LR_LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

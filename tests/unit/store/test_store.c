@@ -570,15 +570,17 @@ static void flip(struct fs *f, struct lr_rng *r)
     pthread_mutex_unlock(&f->mu);
 }
 
-/* 30,000 flips on disk, read through a store that is open and through one that opens afterwards. */
+static uint64_t flip_rounds = 30;
+
+/* 1000 flips a round on disk, read through a store that is open and through one that opens afterwards. */
 static void no_flipped_bit_on_disk_is_ever_served(void **state)
 {
     (void)state;
-    enum { ROUNDS = 30, FLIPS = 500, PER_READ = 25, N = 60 };
+    enum { FLIPS = 500, PER_READ = 25, N = 60 };
     struct lr_rng r;
     uint64_t corrupt = 0, hits = 0;
     lr_rng_seed(&r, 8);
-    for (int round = 0; round < ROUNDS; round++) {
+    for (uint64_t round = 0; round < flip_rounds; round++) {
         struct fs *f = fs_new(false);
         for (int half = 0; half < 2; half++) {
             struct lr_store *s = open_on(f, (struct lr_store_opts){.mem_max = LR_MIB(1)});
@@ -600,7 +602,7 @@ static void no_flipped_bit_on_disk_is_ever_served(void **state)
         }
         fs_free(f);
     }
-    print_message("%d flips, %llu found, %llu sound hits\n", ROUNDS * 2 * FLIPS,
+    print_message("%llu flips, %llu found, %llu sound hits\n", (unsigned long long)flip_rounds * 2 * FLIPS,
                   (unsigned long long)corrupt, (unsigned long long)hits);
     assert_true(corrupt > 100 && hits > 100);
 }
@@ -905,6 +907,8 @@ int main(int argc, char **argv)
     };
     if (argc > 1)
         lr_parse_u64(lr_strz(argv[1]), &first_seed);
+    if (argc > 2)
+        lr_parse_u64(lr_strz(argv[2]), &flip_rounds);
     lr_log_set_level(LR_LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * tests/unit/store/test_threads.c - many threads on one store, and processes that are killed. The
- * thread sanitizer runs the first, real files carry the second.
+ * thread sanitizer runs the first, real files carry the second. Argument: [rounds of kill -9]; the suite
+ * has 20, `make check-long` 200.
  */
 #include "kit.h"
 
@@ -135,21 +136,22 @@ static void child(const char *dir, struct log *log, uint64_t seed)
     }
 }
 
+static uint64_t rounds = 20;
+
 static void a_killed_store_comes_back_with_all_that_was_durable(void **state)
 {
     (void)state;
-    enum { ROUNDS = 20 };
     char dir[] = "/tmp/larder-kill-XXXXXX", rm[64];
     uint64_t durable = 0, back = 0;
     assert_non_null(mkdtemp(dir));
     struct log *log = mmap(NULL, sizeof *log, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(log != MAP_FAILED);
-    for (uint64_t round = 0; round < ROUNDS; round++) {
+    for (uint64_t round = 0; round < rounds; round++) {
         pid_t pid = fork();
         assert_true(pid >= 0);
         if (pid == 0)
             child(dir, log, round);
-        lr_clock_sleep_ns((15 + round) * LR_MS);
+        lr_clock_sleep_ns((15 + round % 40) * LR_MS);
         kill(pid, SIGKILL);
         assert_int_equal(waitpid(pid, NULL, 0), pid);
         struct lr_store *s;
@@ -167,7 +169,8 @@ static void a_killed_store_comes_back_with_all_that_was_durable(void **state)
         }
         lr_store_close(s);
     }
-    print_message("%llu durable, %llu came back\n", (unsigned long long)durable,
+    print_message("%llu rounds: %llu durable, %llu came back\n", (unsigned long long)rounds,
+                  (unsigned long long)durable,
                   (unsigned long long)back);
     munmap(log, sizeof *log);
     assert_true(snprintf(rm, sizeof rm, "rm -r %s", dir) > 0);
@@ -213,13 +216,15 @@ static void any_way_to_the_disk_reads_the_same(void **state)
     assert_int_equal(system(rm), 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_killed_store_comes_back_with_all_that_was_durable),
         cmocka_unit_test(threads_see_whole_values_only),
         cmocka_unit_test(any_way_to_the_disk_reads_the_same),
     };
+    if (argc > 1)
+        lr_parse_u64(lr_strz(argv[1]), &rounds);
     lr_log_set_level(LR_LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
