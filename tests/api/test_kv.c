@@ -235,7 +235,8 @@ static void health_tells_tiers_and_counts(void **state)
 static void without_a_store_the_verbs_say_so(void **state)
 {
     (void)state;
-    struct gw *g = gw_start(NULL, NULL, NULL);
+    static const char *const args[] = {"--kv-warm", "false", NULL}; /* else the toy model opens one */
+    struct gw *g = gw_start(NULL, NULL, args);
     struct resp r = admin(g, "GET", "health", "");
     assert_int_equal(r.status, 404);
     assert_string_equal(json_at(r.body, "code"), "kv_off");
