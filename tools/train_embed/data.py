@@ -6,10 +6,12 @@ GSM8K questions (MIT), MuSiQue questions (CC BY 4.0), MT-bench questions (Apache
 from words.py. Never the Quora pairs, which are for research only."""
 
 import json
+import math
 import os
 import random
 import re
 
+import topics
 import words
 
 
@@ -42,15 +44,6 @@ def read_lines(folder):
     return out
 
 
-def read_intents(folder):
-    with open(os.path.join(folder, "categories/clinc150_full.json"), encoding="utf-8") as f:
-        rows = json.load(f)["train"]
-    by = {}
-    for text, intent in rows:
-        by.setdefault(intent, []).append(text)
-    return by
-
-
 def read_synonyms(folder, vocab):
     """word -> list of words; single lower-case words of the vocabulary that do not share a stem."""
     banned = {frozenset(p) for p in words.ANTONYMS}
@@ -69,6 +62,10 @@ def read_synonyms(folder, vocab):
             out.setdefault(a, []).append(b)
             out.setdefault(b, []).append(a)
     return out
+
+
+KINDS = {k: [x.strip() for x in v.replace("\n", "").split("|")] for k, v in topics.KINDS.items()}
+FORMS = {"one": topics.INTENTS, "two": topics.PAIRS, "directed": topics.DIRECTED}
 
 
 class Maker:
@@ -226,28 +223,115 @@ class Maker:
         m = re.search(r"\bfrom (\w+) to (\w+)\b", t, re.I)
         return t[:m.start()] + f"from {m.group(2)} to {m.group(1)}" + t[m.end():] if m else None
 
+    # ---- topics.py: (form, row, kind, x, y, what narrows it)
 
-def make_pairs(folder, vocab, n, seed):
-    """n triples (a, b, same or not), half of them the same; the source of a triple is its fourth."""
-    maker = Maker(seed, read_synonyms(folder, vocab))
-    r = maker.r
-    intents = read_intents(folder)
-    names = sorted(intents)
-    lines = read_lines(folder)
+    def topic_meaning(self):
+        r, where = self.r, self.r.random()
+        form = "one" if where < 0.72 else "two" if where < 0.84 else "directed" if where < 0.94 else "trouble"
+        if form == "trouble":
+            m = [form, 0, "product", r.choice(KINDS["product"]), r.choice(KINDS["issue"])]
+        else:
+            row = r.randrange(len(FORMS[form]))
+            kind = r.choice(FORMS[form][row][0])
+            x, y = r.sample(KINDS[kind], 2)
+            m = [form, row, kind, x, None if form == "one" else y]
+        return m + [r.choice(topics.NARROW) if r.random() < 0.15 else ""]
+
+    def ways(self, m):
+        return topics.TROUBLE if m[0] == "trouble" else FORMS[m[0]][m[1]][1]
+
+    def topic_say(self, m, way=None):
+        x, y = m[3], m[4]
+        if m[0] == "two" and self.r.random() < 0.5:
+            x, y = y, x
+        t = (way or self.r.choice(self.ways(m))).format(x=x, y=y, i=y)
+        a, b = self.r.choice(topics.LOOSE)
+        if self.r.random() < 0.35 and t.startswith(a + " "):
+            t = b + t[len(a):]
+        return self.topic_dress(t + m[5])
+
+    def topic_dress(self, t):
+        r, how = self.r, self.r.random()
+        change = self.typo if how < 0.05 else self.contract if how < 0.15 else self.synonym if how < 0.3 else None
+        t = change and change(t) or t
+        if r.random() < 0.7:
+            t = t[0].upper() + t[1:]
+        if r.random() < 0.8:
+            t = re.sub(r"\bi\b", "I", t)
+        t += r.choice(["?", "?", "?", "?", "", "?!", "."])
+        how = r.random()
+        if how < 0.05:
+            return r.choice(topics.CONTEXT) + " " + t
+        if how < 0.09:
+            return t + " " + r.choice(topics.CONTEXT)
+        return r.choice(words.POLITE) + t if how < 0.12 else t
+
+    def topic_near(self, m):
+        """Another meaning that differs in one thing."""
+        r, m = self.r, list(m)
+        more = {"one": ["intent"] * 3, "directed": ["swap"] * 3, "two": ["intent"] * 2, "trouble": ["issue"] * 2}
+        what = r.choice(["filler"] * 3 + ["narrow"] + more[m[0]])
+        if what == "narrow":
+            m[5] = r.choice([x for x in topics.NARROW + [""] if x != m[5]])
+        elif what == "swap":
+            m[3], m[4] = m[4], m[3]
+        elif what == "issue":
+            m[4] = r.choice([x for x in KINDS["issue"] if x != m[4]])
+        else:
+            rows = [i for i, (kinds, _) in enumerate(FORMS.get(m[0], [])) if m[2] in kinds and i != m[1]]
+            if what == "intent" and rows:
+                m[1] = r.choice(rows)
+            else:
+                m[3] = r.choice([x for x in KINDS[m[2]] if x not in (m[3], m[4])])
+        return m
+
+    def topic(self):
+        return self.topic_say(self.topic_meaning())
+
+    def topic_pair(self, same):
+        m = self.topic_meaning()
+        n = m if same else self.topic_near(m)
+        way = None
+        if not same and m[1] == n[1] and self.r.random() < 0.45: # the same words but for what differs
+            way = self.r.choice(self.ways(m))
+        return self.topic_say(m, way), self.topic_say(n, way)
+
+
+def near_synonyms(folder, teacher, least=0.62):
+    """PPDB calls apples and potatoes synonyms; those stay whose vectors agree."""
+    found = read_synonyms(folder, set(teacher.vocab))
+    names = sorted(found)
+    at = {w: i for i, w in enumerate(names)}
+    v = teacher.encode(names) if names else None
+    near = {a: [b for b in found[a] if float(v[at[a]] @ v[at[b]]) >= least] for a in names}
+    return {a: bs for a, bs in near.items() if bs}
+
+
+def neighbours(lines, vectors, n, r):
+    """Questions and one of their neighbours; the label is what the teacher's cosine makes of it, in 0..1."""
     out = []
+    for i in r.sample(range(len(lines)), min(n, len(lines))):
+        near = (vectors @ vectors[i]).topk(min(40, len(lines)))
+        k = min(r.choice([1, 1, 2, 3, 5, 8, 13, 21, 34]), len(near.indices) - 1)
+        same = 1 / (1 + math.exp(-18 * (float(near.values[k]) - 0.8)))
+        out.append((lines[i], lines[int(near.indices[k])], same, "neighbour"))
+    return out
+
+
+def make_pairs(folder, maker, n):
+    """n of (a, b, same or not, source), half of them the same."""
+    r, out = maker.r, []
+    lines = [t for t in read_lines(folder) if len(t) < 160]
     while len(out) < n:
         kind, same = r.random(), len(out) % 2 == 0
-        if kind < 0.5:
+        if kind < 0.6:
+            pair = maker.topic_pair(same)
+        elif kind < 0.78:
             m = maker.meaning()
-            pair = (maker.say(m), maker.say(m if same else maker.near(m)), same, "grammar")
-        elif kind < 0.85 or same:
+            pair = (maker.say(m), maker.say(m if same else maker.near(m)))
+        else:
             t = r.choice(lines)
-            u = maker.same(t) if same else maker.other(t)
-            pair = (t, u, same, "change")
-        else: # two utterances of neighbouring or of one intent: the teacher looks at them later
-            a = r.choice(names)
-            b = a if r.random() < 0.5 else r.choice(names)
-            pair = (r.choice(intents[a]), r.choice(intents[b]), False, "intent" if a == b else "random")
+            pair = (t, maker.same(t) if same else maker.other(t))
         if pair[1] and pair[0].lower() != pair[1].lower():
-            out.append(pair)
+            out.append((pair[0], pair[1], float(same), "topic" if kind < 0.6 else "grammar" if kind < 0.78 else "change"))
     return out

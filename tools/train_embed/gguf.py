@@ -8,7 +8,7 @@ import numpy as np
 ALIGN = 32
 MARK = "\u2581"
 U32, I32, F32, BOOL, TEXT, ARRAY = 4, 5, 6, 7, 8, 9
-TYPES = {"F32": 0, "Q8_0": 8}
+TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 8}
 
 
 def q8_0(x):
@@ -21,6 +21,27 @@ def q8_0(x):
     out[:, :2] = d.astype("<f2").view(np.uint8).reshape(-1, 2)
     out[:, 2:] = q.view(np.uint8)
     return out.tobytes()
+
+
+def q4_0(x):
+    """Likewise: blocks of a half and 16 bytes; element i in the lower, i + 16 in the upper half of byte i."""
+    b = x.astype(np.float32).reshape(-1, 32)
+    far = b[np.arange(len(b)), np.abs(b).argmax(1)]
+    d = (far / -8).astype(np.float16)
+    scale = d.astype(np.float32)
+    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
+    q = np.clip(np.floor(b * inverse[:, None] + 8.5), 0, 15).astype(np.uint8)
+    out = np.empty((len(b), 18), np.uint8)
+    out[:, :2] = d.astype("<f2").view(np.uint8).reshape(-1, 2)
+    out[:, 2:] = q[:, :16] | q[:, 16:] << 4
+    return out.tobytes()
+
+
+def encode(x, kind):
+    if kind in ("Q4_0", "Q8_0") and x.shape[-1] % 32:
+        kind = "F32"
+    to = {"Q8_0": q8_0, "Q4_0": q4_0, "F16": lambda v: v.astype("<f2").tobytes(), "F32": lambda v: v.tobytes()}
+    return kind, to[kind](x)
 
 
 def _text(s):
@@ -66,14 +87,12 @@ def vocabulary(tokens):
 
 
 def write(path, meta, tensors):
-    """tensors: (name, float array of one or two dimensions, "F32" or "Q8_0")."""
+    """tensors: (name, float array of one or two dimensions, a name of TYPES)."""
     head, data = [], []
     at = 0
     for name, x, kind in tensors:
         x = np.ascontiguousarray(x, np.float32)
-        if kind == "Q8_0" and x.shape[-1] % 32:
-            kind = "F32"
-        raw = q8_0(x) if kind == "Q8_0" else x.tobytes()
+        kind, raw = encode(x, kind)
         dims = x.shape[::-1]
         head.append(_text(name) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *dims) +
                     struct.pack("<IQ", TYPES[kind], at))

@@ -6,7 +6,6 @@ import os
 import sys
 
 import torch
-from transformers import AutoModel, AutoTokenizer
 
 
 def find(path):
@@ -21,6 +20,8 @@ def find(path):
 
 class Teacher:
     def __init__(self, path, device):
+        from transformers import AutoModel, AutoTokenizer # golden.py alone needs it
+
         self.path, self.device = find(path), device
         self.tok = AutoTokenizer.from_pretrained(self.path)
         self.net = AutoModel.from_pretrained(self.path).eval().to(device)

@@ -1,104 +1,100 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pair verifier: some layers of the teacher, read as a cross-encoder, taught on generated pairs.
+"""The pair verifier: the teacher read as a cross-encoder, its last layers taught on pairs; and the file that holds it
+beside the teacher itself as the encoder.
 
-Input as src/embed/pair.c makes it: [CLS] a [SEP] b [SEP], segments 0 and 1; both orders while training, the
-lesser text (by bytes) first when used. The probability is calibrated on pairs that were held out."""
+Input as src/embed/pair.c makes it: [CLS] a [SEP] b [SEP], segments 0 and 1; both orders while training."""
+
+import os
+import random
 
 import torch
 import torch.nn.functional as F
-from transformers import AutoModel
+from torch import nn
 
 import gguf
+from minilm import CLS, D, SEP, Bert, batch_of, layer_tensors
+
+FROZEN = 2    # layers, and the token table: the encoder's own, so the file holds them once
+CONTEXT = 256
+SOFT = 0.03
 
 
-class Verifier(torch.nn.Module):
-    def __init__(self, path, layers):
+class Verifier(nn.Module):
+    def __init__(self, folder):
         super().__init__()
-        self.net = AutoModel.from_pretrained(path, add_pooling_layer=False)
-        every = self.net.encoder.layer
-        self.net.encoder.layer = torch.nn.ModuleList(every[i] for i in layers)
-        d = self.net.config.hidden_size
-        self.pool, self.out = torch.nn.Linear(d, d), torch.nn.Linear(d, 1)
+        self.net, self.pool, self.out = Bert(folder), nn.Linear(D, D), nn.Linear(D, 1)
+        nn.init.eye_(self.pool.weight), nn.init.normal_(self.out.weight, std=0.02)
+        for p in self.net.parameters():
+            p.requires_grad_(False)
+        for layer in self.net.layers[FROZEN:]:
+            layer.drop = 0.05
+            for p in layer.parameters():
+                p.requires_grad_(True)
 
-    def forward(self, b):
-        h = self.net(**b).last_hidden_state[:, 0]
-        return self.out(torch.tanh(self.pool(h)))[:, 0]
-
-
-def sides(a, b):
-    return (a, b) if a.encode() <= b.encode() else (b, a)
+    def forward(self, ids, sides, mask):
+        return self.out(torch.tanh(self.pool(self.net(ids, sides, mask)[:, 0].float())))[:, 0]
 
 
-def batch_of(tok, pairs, device):
-    return tok([p[0] for p in pairs], [p[1] for p in pairs], padding=True, truncation=True, max_length=96,
-               return_tensors="pt").to(device)
+def row_of(a, b, most=30):
+    a, b = a[:most], b[:most]
+    return [CLS] + a + [SEP] + b + [SEP], [0] * (len(a) + 2) + [1] * (len(b) + 1)
 
 
-def train(teacher, pairs, layers, epochs, device, batch=64, rate=5e-5):
-    model = Verifier(teacher.path, layers).to(device)
-    steps = max(1, epochs * len(pairs) // batch)
-    best = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
-    slow = torch.optim.lr_scheduler.LambdaLR(best, lambda s: min(1, (s + 1) / (0.1 * steps)) * max(0.02, 1 - s / steps))
-    for epoch in range(epochs):
-        total = 0.0
-        model.train()
-        for at in torch.randperm(len(pairs)).split(batch):
-            part = [pairs[i] if torch.rand(1) < 0.5 else (pairs[i][1], pairs[i][0], pairs[i][2]) for i in at]
-            y = torch.tensor([0.99 if p[2] else 0.01 for p in part], device=device)
-            loss = F.binary_cross_entropy_with_logits(model(batch_of(teacher.tok, part, device)), y)
-            best.zero_grad(), loss.backward(), best.step(), slow.step()
-            total += loss.item() * len(part)
-        print(f"verifier: epoch {epoch + 1}/{epochs}: {total / len(pairs):.4f}", flush=True)
+def batches(teacher, pairs, at, batch):
+    """Eight batches from pair `at` on, of pairs of like length."""
+    part, r = pairs[at:at + 8 * batch], random.Random(at)
+    a, b = teacher.tokens([p[0] for p in part]), teacher.tokens([p[1] for p in part])
+    rows = [row_of(*((x, y) if r.random() < 0.5 else (y, x))) + (min(max(float(p[2]), SOFT), 1 - SOFT),)
+            for p, x, y in zip(part, a, b)]
+    rows.sort(key=lambda row: len(row[0]))
+    rows = [rows[i:i + batch] for i in range(0, len(rows), batch)]
+    r.shuffle(rows)
+    return rows
+
+
+def train(teacher, pairs, keep, batch=64, rate=1.5e-4):
+    """One pass. `keep`: a file; what was trained so far is read from it and goes on."""
+    model = Verifier(teacher.folder)
+    params = [p for p in model.parameters() if p.requires_grad]
+    best = torch.optim.AdamW(params, lr=rate, weight_decay=0.01)
+    steps, step, lost = len(pairs) // (8 * batch) * 8, 0, []
+    if os.path.exists(keep):
+        saved = torch.load(keep)
+        model.load_state_dict(saved["model"]), best.load_state_dict(saved["best"])
+        step = saved["step"]
+    model.train()
+    while step < steps:
+        for rows in batches(teacher, pairs, step * batch, batch):
+            for group in best.param_groups:
+                group["lr"] = rate * min(1, (step + 1) / 100) * max(0.03, 1 - step / steps)
+            with torch.autocast("cpu", torch.bfloat16):
+                z = model(*batch_of([row[0] for row in rows], [row[1] for row in rows]))
+            loss = F.binary_cross_entropy_with_logits(z, torch.tensor([row[2] for row in rows]))
+            best.zero_grad(), loss.backward()
+            nn.utils.clip_grad_norm_(params, 1.0)
+            best.step()
+            step += 1
+            lost.append(loss.item())
+        if step % 200 == 0 or step == steps:
+            print(f"verifier: {step} of {steps}: {sum(lost) / len(lost):.4f}", flush=True)
+            lost.clear()
+            torch.save({"model": model.state_dict(), "best": best.state_dict(), "step": step}, keep + ".new")
+            os.replace(keep + ".new", keep)
     return model.eval()
 
 
-@torch.no_grad()
-def score(model, tok, pairs, device, batch=128):
-    out = []
-    for i in range(0, len(pairs), batch):
-        out.append(model(batch_of(tok, [sides(*p[:2]) for p in pairs[i:i + batch]], device)).cpu())
-    return torch.cat(out)
-
-
-def calibrate(logits, same):
-    """Scale and bias of greatest likelihood."""
-    p = torch.tensor([1.0, 0.0], requires_grad=True)
-    best = torch.optim.LBFGS([p], max_iter=100)
-
-    def closure():
-        best.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(p[0] * logits + p[1], same) + 1e-4 * ((p[0] - 1) ** 2 + p[1] ** 2)
-        loss.backward()
-        return loss
-
-    best.step(closure)
-    scale, bias = p.detach().tolist()
-    return max(scale, 1e-3), bias # a model that orders pairs the wrong way round has nothing to say
-
-
-def export(model, vocab, path, scale, bias, licence):
-    c, s = model.net.config, {k: v.detach().cpu().numpy() for k, v in model.state_dict().items()}
-    n = len(model.net.encoder.layer)
-    meta = {"general.architecture": "bert", "general.name": f"larder-pair-{n}x{c.hidden_size}", "general.license": licence,
-            "bert.block_count": n, "bert.embedding_length": c.hidden_size, "bert.feed_forward_length": c.intermediate_size,
-            "bert.context_length": c.max_position_embeddings, "bert.attention.head_count": c.num_attention_heads,
-            "bert.attention.layer_norm_epsilon": float(c.layer_norm_eps), "bert.attention.causal": False,
-            "bert.pooling_type": 4, "bert.larder.tokens_max": 192, "larder.pair.scale": scale, "larder.pair.bias": bias}
-    e = "net.embeddings."
-    out = [("token_embd.weight", s[e + "word_embeddings.weight"], "Q8_0"),
-           ("position_embd.weight", s[e + "position_embeddings.weight"], "F32"),
-           ("token_types.weight", s[e + "token_type_embeddings.weight"], "F32"),
-           ("token_embd_norm.weight", s[e + "LayerNorm.weight"], "F32"),
-           ("token_embd_norm.bias", s[e + "LayerNorm.bias"], "F32")]
-    parts = {"attn_q": "attention.self.query", "attn_k": "attention.self.key", "attn_v": "attention.self.value",
-             "attn_output": "attention.output.dense", "attn_output_norm": "attention.output.LayerNorm",
-             "ffn_up": "intermediate.dense", "ffn_down": "output.dense", "layer_output_norm": "output.LayerNorm"}
-    for i in range(n):
-        for ours, theirs in parts.items():
-            name = f"net.encoder.layer.{i}.{theirs}"
-            kind = "F32" if "norm" in ours else "Q8_0"
-            out.append((f"blk.{i}.{ours}.weight", s[name + ".weight"], kind))
-            out.append((f"blk.{i}.{ours}.bias", s[name + ".bias"], "F32"))
-    out += [("cls.weight", s["pool.weight"], "F32"), ("cls.bias", s["pool.bias"], "F32"),
-            ("cls.output.weight", s["out.weight"], "F32"), ("cls.output.bias", s["out.bias"], "F32")]
-    gguf.write(path, meta | gguf.vocabulary(vocab), out)
+def export(teacher, model, path, licence):
+    net = teacher.net
+    meta = {"general.architecture": "bert", "general.name": "larder-encoder", "general.license": licence,
+            "bert.block_count": 6, "bert.embedding_length": D, "bert.feed_forward_length": 4 * D,
+            "bert.context_length": CONTEXT, "bert.attention.head_count": 12,
+            "bert.attention.layer_norm_epsilon": 1e-12, "bert.attention.causal": False, "bert.pooling_type": 1,
+            "bert.larder.tokens_max": CONTEXT, "larder.pair.scale": 1.0, "larder.pair.bias": 0.0}
+    out = [("token_embd.weight", net.word.weight, "Q4_0"), ("position_embd.weight", net.place.weight[:CONTEXT], "F16"),
+           ("token_types.weight", net.side.weight, "F32"), ("token_embd_norm.weight", net.norm.weight, "F32"),
+           ("token_embd_norm.bias", net.norm.bias, "F32"), ("pair.cls.weight", model.pool.weight, "F16"),
+           ("pair.cls.bias", model.pool.bias, "F32"), ("pair.cls.output.weight", model.out.weight, "F32"),
+           ("pair.cls.output.bias", model.out.bias, "F32")]
+    tensors = [(name, x.detach().numpy(), kind) for name, x, kind in out]
+    gguf.write(path, meta | gguf.vocabulary(teacher.vocab),
+               tensors + layer_tensors(net, "") + layer_tensors(model.net, "pair.", FROZEN))
