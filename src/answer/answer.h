@@ -305,6 +305,13 @@ int lr_sem_bad(struct lr_sem *, struct lr_sem_reader *, const struct lr_digest *
 /* Labels of a category, for lr_bound_floor. */
 void lr_sem_bound(struct lr_sem *, uint8_t category, struct lr_bound *out);
 
+/* An entry as bytes (docs/formats/meaning.md), appended to out; LR_ENOENT. And back: labels, agreements
+ * and turn id as they were, facts and sketch read anew, so that gates of today judge questions of
+ * yesterday. prepare: for facts and sketch; its vector is used only when the bytes have one of another
+ * encoder. LR_ECORRUPT, LR_EVERSION, and those of lr_sem_put. */
+int lr_sem_save(struct lr_sem *, const struct lr_digest *key, struct lr_buf *out);
+int lr_sem_load(struct lr_sem *, struct lr_str bytes, lr_sem_prepare prepare, void *ctx);
+
 struct lr_sem_stats {
     uint64_t entries, partitions, tenants, aliases, bytes, evicted, floods;
 };

@@ -3,17 +3,17 @@
  *
  *   system, tools, format, sampling ...   \
  *   u1  a1   u2  a2   u3                   >  partition (without u and a)
- *   |   |    |   |    +-- the question    /   turn ids: u1 | u1 a1 u2 | u1 a1 u2 a2 u3, all with the rest
- *   |   said |   said
+ *   |   |    |   |    +-- the question    /   turn ids: u1 | u1 a1 u2 | u1 a1 u2 a2 u3, all with
+ * the rest |   said |   said
  *
- * The partition and the turn ids are hashes over the member digests that key.c made: members that are
- * messages of users and assistants are left out of the partition, and cut off behind a turn in its id.
- * Inclusion is the rule here too: what is not plain text said by user or assistant is part of the
- * partition or makes the request one that only the exact shelf serves. So a request-semantic field that
- * is added to key.c one day separates here at once.
+ * The partition and the turn ids are hashes over the member digests that key.c made: members that
+ * are messages of users and assistants are left out of the partition, and cut off behind a turn in
+ * its id. Inclusion is the rule here too: what is not plain text said by user or assistant is part
+ * of the partition or makes the request one that only the exact shelf serves. So a request-semantic
+ * field that is added to key.c one day separates here at once.
  *
- * `said` is a digest of text, not of a message, since a stored answer is events and not a message of
- * the next request: both are trimmed, which is what clients that cut trailing blanks need.
+ * `said` is a digest of text, not of a message, since a stored answer is events and not a message
+ * of the next request: both are trimmed, which is what clients that cut trailing blanks need.
  */
 #include "answer/answer.h"
 

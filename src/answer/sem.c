@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  * answer/sem.c - the semantic shelf: what goes in, what is learned about it, what leaves.
  *
- * Entries are found by searching vectors, so what must never mix is not filtered afterwards but lies in
- * different indexes: one partition for each set of equal circumstances, and below it one for each
- * entry that a conversation stands on. A follow-up thus cannot meet a stand-alone question, nor a
- * follow-up of another conversation, however near their vectors are.
+ * Entries are found by searching vectors, so what must never mix is not filtered afterwards but
+ * lies in different indexes: one partition for each set of equal circumstances, and below it one
+ * for each entry that a conversation stands on. A follow-up thus cannot meet a stand-alone
+ * question, nor a follow-up of another conversation, however near their vectors are.
  *
  * Most partitions are tiny. Up to SEM_YOUNG entries they are compared one by one under the lock (32
- * products of 256 numbers: a microsecond); then they get an index of vec/, which searches without it.
+ * products of 256 numbers: a microsecond); then they get an index of vec/, which searches without
+ * it.
  *
- * Room. Each category may use its share; whoever puts into a category that is over it evicts the oldest
- * of that category, so that no kind of question can push out another. Age is the order because an entry
- * without its document is worthless and documents have their own, better, eviction.
+ * Room. Each category may use its share; whoever puts into a category that is over it evicts the
+ * oldest of that category, so that no kind of question can push out another. Age is the order
+ * because an entry without its document is worthless and documents have their own, better,
+ * eviction.
  *
- * Labels stay with an entry that is replaced: it is the same question, and what was learned is about
- * questions near it.
+ * Labels stay with an entry that is replaced: it is the same question, and what was learned is
+ * about questions near it.
  */
 #include "answer/sem_int.h"
 
@@ -103,8 +105,8 @@ struct sem_part *sem_part_locked(const struct lr_sem *s, const struct lr_digest 
     return p && lr_digest_eq(&p->id, id) ? p : NULL;
 }
 
-/* The tenant of an entry, with its writers' lock held; NULL: no such entry. It may be gone again when
- * the lock is there: look again under mu. */
+/* The tenant of an entry, with its writers' lock held; NULL: no such entry. It may be gone again
+ * when the lock is there: look again under mu. */
 static struct sem_tenant *enter_tenant_of(struct lr_sem *s, const struct lr_digest *key)
 {
     pthread_mutex_lock(&s->mu);
@@ -116,7 +118,7 @@ static struct sem_tenant *enter_tenant_of(struct lr_sem *s, const struct lr_dige
     return t;
 }
 
-static int tenant_locked(struct lr_sem *s, uint64_t id, struct sem_tenant **out)
+int sem_tenant_locked(struct lr_sem *s, uint64_t id, struct sem_tenant **out)
 {
     struct sem_tenant *t = sem_map_find(&s->tenants, id);
     if (t) {
@@ -200,8 +202,8 @@ static void forget_aliases_locked(struct lr_sem *s, struct sem_entry *e)
     }
 }
 
-/* Out of every table. The caller holds the tenant's wmu too, and owns e and, when its partition is empty
- * now, *empty. */
+/* Out of every table. The caller holds the tenant's wmu too, and owns e and, when its partition is
+ * empty now, *empty. */
 static void cut_locked(struct lr_sem *s, struct sem_entry *e, struct sem_part **empty)
 {
     struct sem_part *p = e->part;
@@ -246,8 +248,8 @@ int lr_sem_del(struct lr_sem *s, const struct lr_digest *key)
     return e ? 0 : LR_ENOENT;
 }
 
-/* The next to leave: of `category` when it is over its share, else of the largest while all are over
- * the maximum. false: everything fits. */
+/* The next to leave: of `category` when it is over its share, else of the largest while all are
+ * over the maximum. false: everything fits. */
 static bool victim(struct lr_sem *s, unsigned category, struct lr_digest *key)
 {
     pthread_mutex_lock(&s->mu);
@@ -272,14 +274,16 @@ static bool victim(struct lr_sem *s, unsigned category, struct lr_digest *key)
 
 /* ---- coming in ---- */
 
-static bool floods_locked(struct lr_sem *s, uint64_t writer, const struct lr_sketch *k, uint64_t now_ms)
+static bool floods_locked(struct lr_sem *s, uint64_t writer, const struct lr_sketch *k,
+                          uint64_t now_ms)
 {
     struct sem_flood *f = &s->flood[(writer * 0x9E3779B97F4A7C15u) >> 55];
     unsigned alike = 0;
     if (f->writer != writer) /* a newcomer takes the slot */
         *f = (struct sem_flood){.writer = writer};
     for (unsigned i = 0; i < SEM_FLOOD_KEPT && i < f->n; i++)
-        alike += now_ms - f->at_ms[i] < SEM_FLOOD_MS && lr_sketch_same(k, &f->sketch[i]) >= SEM_FLOOD_ALIKE;
+        alike += now_ms - f->at_ms[i] < SEM_FLOOD_MS &&
+                 lr_sketch_same(k, &f->sketch[i]) >= SEM_FLOOD_ALIKE;
     unsigned at = f->n++ % SEM_FLOOD_KEPT;
     f->sketch[at] = *k;
     f->at_ms[at] = now_ms;
@@ -309,6 +313,7 @@ static struct sem_entry *new_entry(const struct lr_sem *s, const struct lr_sem_n
     if (note->before.n)
         memcpy(text + q->text.n, note->before.p, note->before.n);
     e->key = note->key;
+    e->turn = note->turn;
     e->said = note->said;
     e->vector = vector;
     e->facts = *q->facts;
@@ -428,8 +433,10 @@ static void replace(struct lr_sem *s, struct sem_tenant *t, struct sem_entry *e)
     pthread_mutex_lock(&s->mu);
     struct sem_entry *old = sem_entry_locked(s, &e->key);
     if (old && old->part->tenant == t) {
-        e->seen = old->seen;
-        e->agreed = old->agreed;
+        if (!e->seen.n)
+            e->seen = old->seen;
+        if (e->agreed < old->agreed)
+            e->agreed = old->agreed;
         cut_locked(s, old, &empty);
     } else {
         old = NULL;
@@ -439,25 +446,19 @@ static void replace(struct lr_sem *s, struct sem_tenant *t, struct sem_entry *e)
         bury(old, empty);
 }
 
-int lr_sem_put(struct lr_sem *s, const struct lr_sem_note *note, const struct lr_sem_question *q)
+int sem_insert(struct lr_sem *s, struct sem_tenant *t, const struct lr_digest *part_id,
+               const struct lr_sem_note *note, const struct lr_sem_question *q,
+               const struct lr_bound_seen *seen, uint8_t agreed)
 {
-    LR_FAIL_IF(q->facts->dated || q->text.n > LR_FACTS_TEXT_MAX || note->before.n > LR_MEANING_BEFORE ||
-                   note->category >= LR_SEM_CATEGORIES,
-               LR_EINVAL);
-    struct sem_tenant *t = NULL;
-    struct lr_digest id, gone;
-    sem_part_id(&note->partition, &note->parent, note->tenant, &id);
-    pthread_mutex_lock(&s->mu);
-    int rc = floods_locked(s, note->writer ? note->writer : note->tenant, q->sketch, note->now_ms)
-                 ? LR_EDENIED
-                 : tenant_locked(s, note->tenant, &t);
-    pthread_mutex_unlock(&s->mu);
-    LR_TRY(rc);
+    struct lr_digest gone;
     struct sem_entry *e = new_entry(s, note, q);
     LR_FAIL_IF(!e, LR_ENOMEM);
+    if (seen)
+        e->seen = *seen;
+    e->agreed = agreed;
     pthread_mutex_lock(&t->wmu);
     replace(s, t, e);
-    rc = place(s, t, &id, e, &note->turn);
+    int rc = place(s, t, part_id, e, &note->turn);
     pthread_mutex_unlock(&t->wmu);
     if (rc) {
         free_entry(e);
@@ -466,6 +467,28 @@ int lr_sem_put(struct lr_sem *s, const struct lr_sem_note *note, const struct lr
     while (victim(s, note->category, &gone))
         (void)lr_sem_del(s, &gone); /* gone already: the next look finds another, or none */
     return 0;
+}
+
+int sem_check(const struct lr_sem_note *note, const struct lr_sem_question *q)
+{
+    LR_FAIL_IF(q->facts->dated || q->text.n > LR_FACTS_TEXT_MAX ||
+                   note->before.n > LR_MEANING_BEFORE || note->category >= LR_SEM_CATEGORIES,
+               LR_EINVAL);
+    return 0;
+}
+
+int lr_sem_put(struct lr_sem *s, const struct lr_sem_note *note, const struct lr_sem_question *q)
+{
+    struct sem_tenant *t = NULL;
+    struct lr_digest id;
+    LR_TRY(sem_check(note, q));
+    sem_part_id(&note->partition, &note->parent, note->tenant, &id);
+    pthread_mutex_lock(&s->mu);
+    int rc = floods_locked(s, note->writer ? note->writer : note->tenant, q->sketch, note->now_ms)
+                 ? LR_EDENIED
+                 : sem_tenant_locked(s, note->tenant, &t);
+    pthread_mutex_unlock(&s->mu);
+    return rc ? rc : sem_insert(s, t, &id, note, q, NULL, 0);
 }
 
 int lr_sem_alias(struct lr_sem *s, const struct lr_digest *turn, const struct lr_digest *key)
@@ -479,7 +502,8 @@ int lr_sem_alias(struct lr_sem *s, const struct lr_digest *turn, const struct lr
 
 /* ---- learning ---- */
 
-int lr_sem_label(struct lr_sem *s, const struct lr_digest *key, uint64_t writer, float score, bool right)
+int lr_sem_label(struct lr_sem *s, const struct lr_digest *key, uint64_t writer, float score,
+                 bool right)
 {
     pthread_mutex_lock(&s->mu);
     struct sem_entry *e = sem_entry_locked(s, key);

@@ -4,12 +4,12 @@
  * The context chain. Each entry of a follow-up lies below its parent: the entry whose answer the
  * conversation went on from. So two follow-ups can meet only when all turns before them met, at any
  * depth, and what "met" means for one turn is decided once, when that turn was asked. A turn is
- * recognised by its id (the exact request, or one that was served this entry's answer), else by asking
- * the shelf what a question like it would have found. What the assistant said must be the parent's
- * answer: "explain the second one" is another question when the list was another one.
+ * recognised by its id (the exact request, or one that was served this entry's answer), else by
+ * asking the shelf what a question like it would have found. What the assistant said must be the
+ * parent's answer: "explain the second one" is another question when the list was another one.
  *
- * (MeanCache, 2403.02694, compares the turn before only, and lets a follow-up match an entry without
- * any: both are closed here.)
+ * (MeanCache, 2403.02694, compares the turn before only, and lets a follow-up match an entry
+ * without any: both are closed here.)
  */
 #include "answer/sem_int.h"
 
@@ -31,8 +31,8 @@ static float dot(const float *a, const float *b, size_t n)
 }
 
 /* Of a young partition, under mu: the k nearest, best first. */
-static size_t nearest_young(const struct sem_part *p, const float *q, size_t dim, float floor, size_t k,
-                            struct near out[LR_SEM_FOUND_MAX])
+static size_t nearest_young(const struct sem_part *p, const float *q, size_t dim, float floor,
+                            size_t k, struct near out[LR_SEM_FOUND_MAX])
 {
     size_t n = 0;
     for (const struct sem_entry *e = p->first; e; e = e->next) {
@@ -50,7 +50,8 @@ static size_t nearest_young(const struct sem_part *p, const float *q, size_t dim
 
 /* The nearest of a partition, found without holding mu longer than needed. */
 static int nearest(struct lr_sem *s, struct lr_sem_reader *r, const struct lr_digest *part_id,
-                   const float *q, float floor, size_t k, struct near out[LR_SEM_FOUND_MAX], size_t *n)
+                   const float *q, float floor, size_t k, struct near out[LR_SEM_FOUND_MAX],
+                   size_t *n)
 {
     struct lr_vec_hit hits[LR_SEM_FOUND_MAX];
     struct lr_vec_found found = {0};
@@ -65,7 +66,8 @@ static int nearest(struct lr_sem *s, struct lr_sem_reader *r, const struct lr_di
     pthread_mutex_unlock(&s->mu);
     if (!v)
         return 0;
-    int rc = lr_vec_search(v, r->vec, q, &(struct lr_vec_ask){.k = k, .floor = floor}, hits, &found);
+    int rc =
+        lr_vec_search(v, r->vec, q, &(struct lr_vec_ask){.k = k, .floor = floor}, hits, &found);
     lr_vec_leave(r->vec);
     LR_TRY(rc);
     for (size_t i = 0; i < found.n; i++)
@@ -74,8 +76,8 @@ static int nearest(struct lr_sem *s, struct lr_sem_reader *r, const struct lr_di
     return 0;
 }
 
-static const char *refusal(const struct lr_sem *s, const struct lr_sem_ask *ask, const struct sem_entry *e,
-                           const struct lr_sem_question *q, float shared)
+static const char *refusal(const struct lr_sem *s, const struct lr_sem_ask *ask,
+                           const struct sem_entry *e, const struct lr_sem_question *q, float shared)
 {
     const char *gate = lr_gate(&e->facts, q->facts);
     if (gate)
@@ -126,7 +128,8 @@ int lr_sem_find(struct lr_sem *s, struct lr_sem_reader *r, const struct lr_sem_a
         if (!e || !lr_digest_eq(&e->part->id, &id)) /* left meanwhile */
             continue;
         struct lr_sem_found *f = &found[kept];
-        *f = (struct lr_sem_found){.sim = near[i].sim, .shared = lr_sketch_same(&e->sketch, q->sketch)};
+        *f = (struct lr_sem_found){.sim = near[i].sim,
+                                   .shared = lr_sketch_same(&e->sketch, q->sketch)};
         f->gate = refusal(s, ask, e, q, f->shared);
         rc = copy_out(e, a, f);
         kept++;
@@ -200,8 +203,7 @@ int lr_sem_context(struct lr_sem *s, struct lr_sem_reader *r, const struct lr_se
 
 /* ---- one call corrects it ---- */
 
-/* The entry's vector and partition; LR_ENOENT. */
-static int vector_of(struct lr_sem *s, const struct lr_digest *key, float *x, struct lr_digest *part_id)
+int sem_vector(struct lr_sem *s, const struct lr_digest *key, float *x, struct lr_digest *part_id)
 {
     pthread_mutex_lock(&s->mu);
     struct sem_entry *e = sem_entry_locked(s, key);
@@ -225,8 +227,8 @@ static int vector_of(struct lr_sem *s, const struct lr_digest *key, float *x, st
     return rc;
 }
 
-int lr_sem_bad(struct lr_sem *s, struct lr_sem_reader *r, const struct lr_digest *key, float near_sim,
-               size_t *n)
+int lr_sem_bad(struct lr_sem *s, struct lr_sem_reader *r, const struct lr_digest *key,
+               float near_sim, size_t *n)
 {
     /* What a neighbour's label says: it would have been served with confidence, and wrongly. */
     const float confident = 0.97f;
@@ -236,7 +238,7 @@ int lr_sem_bad(struct lr_sem *s, struct lr_sem_reader *r, const struct lr_digest
     *n = 0;
     float *x = lr_calloc(s->opts.dim, sizeof *x);
     LR_FAIL_IF(!x, LR_ENOMEM);
-    int rc = vector_of(s, key, x, &part_id);
+    int rc = sem_vector(s, key, x, &part_id);
     if (!rc)
         rc = nearest(s, r, &part_id, x, near_sim, LR_SEM_FOUND_MAX, near, &k);
     lr_free(x);

@@ -44,7 +44,7 @@ struct sem_alias {
 };
 
 struct sem_entry {
-    struct lr_digest key, said;
+    struct lr_digest key, said, turn;
     struct sem_part *part;
     struct sem_alias *aliases;
     size_t n_aliases;
@@ -111,6 +111,15 @@ static inline uint64_t sem_id(const struct lr_digest *d)
 void sem_part_id(const struct lr_digest *partition, const struct lr_digest *parent, uint64_t tenant,
                  struct lr_digest *out);
 struct sem_entry *sem_entry_locked(const struct lr_sem *s, const struct lr_digest *key);
+int sem_tenant_locked(struct lr_sem *s, uint64_t id, struct sem_tenant **out);
+/* LR_EINVAL: what lr_sem_put does not take. */
+int sem_check(const struct lr_sem_note *note, const struct lr_sem_question *q);
+/* Into the partition, with labels from elsewhere (NULL: none); evicts. */
+int sem_insert(struct lr_sem *s, struct sem_tenant *t, const struct lr_digest *part_id,
+               const struct lr_sem_note *note, const struct lr_sem_question *q,
+               const struct lr_bound_seen *seen, uint8_t agreed);
+/* The entry's vector into x (dim floats) and its partition. LR_ENOENT. Takes both locks. */
+int sem_vector(struct lr_sem *s, const struct lr_digest *key, float *x, struct lr_digest *part_id);
 struct sem_part *sem_part_locked(const struct lr_sem *s, const struct lr_digest *id);
 
 #endif

@@ -3,19 +3,20 @@
  *
  * Two questions are kept apart, because they have very different numbers of labels.
  *
- * All entries together: from which score on is the verifier right often enough? Labels are counted in
- * 64 bins of the score. Going down from the top, bin by bin, the upper end of the interval for the
- * error at or above the bin must stay within max_error; the first bin that breaks it ends the walk
- * (fixed-sequence testing, as in Angelopoulos et al. 2021, "Learn then Test": no correction for many
- * looks is needed, since a step is tried only when all before it held). The walk begins where there
- * are enough labels that a clean record could pass (299 for 1 %), which is decided without looking at
- * whether they are right. With fewer labels the verifier's own calibration is believed: 1 - max_error.
+ * All entries together: from which score on is the verifier right often enough? Labels are counted
+ * in 64 bins of the score. Going down from the top, bin by bin, the upper end of the interval for
+ * the error at or above the bin must stay within max_error; the first bin that breaks it ends the
+ * walk (fixed-sequence testing, as in Angelopoulos et al. 2021, "Learn then Test": no correction
+ * for many looks is needed, since a step is tried only when all before it held). The walk begins
+ * where there are enough labels that a clean record could pass (299 for 1 %), which is decided
+ * without looking at whether they are right. With fewer labels the verifier's own calibration is
+ * believed: 1 - max_error.
  *
- * One entry: is it worse (or better) than its scores say? vCache answers with a logistic curve through
- * the entry's own labels and nothing else. To prove 1 % from a dozen labels is impossible, so served
- * hits would stop as soon as an entry ceased to be young; vCache bounds the error among all requests
- * instead, where a wrong answer is diluted by misses. Here the promise is about what is served, and
- * the entry's labels only shift what the verifier says:
+ * One entry: is it worse (or better) than its scores say? vCache answers with a logistic curve
+ * through the entry's own labels and nothing else. To prove 1 % from a dozen labels is impossible,
+ * so served hits would stop as soon as an entry ceased to be young; vCache bounds the error among
+ * all requests instead, where a wrong answer is diluted by misses. Here the promise is about what
+ * is served, and the entry's labels only shift what the verifier says:
  *
  *     P(right) = sigmoid(logit(score) + u),   u ~ N(0, 1.5^2) before any label
  *
@@ -24,7 +25,8 @@
  * three wrong labels at score .98 take an entry below .9.
  *
  * Bias. A label is drawn for every candidate below the floor, but only for some above it; counted
- * together this makes the error look larger than it is. The bound holds, the floor is a little high.
+ * together this makes the error look larger than it is. The bound holds, the floor is a little
+ * high.
  *
  * Sources: vCache, 2502.03771 (the mathematics as our specification reports it; its code, under a
  * licence without derivatives, was not read); Clopper and Pearson 1934.
@@ -122,11 +124,16 @@ void lr_bound_floor(const struct lr_bound *b, double max_error, struct lr_bound_
         double upper = lr_bound_upper(wrong, n);
         if (upper > max_error)
             break;
-        *out = (struct lr_bound_floor){.score = (float)i / LR_BOUND_BINS, .learned = true, .n = n,
-                                       .wrong = wrong, .upper = upper};
+        *out = (struct lr_bound_floor){.score = (float)i / LR_BOUND_BINS,
+                                       .learned = true,
+                                       .n = n,
+                                       .wrong = wrong,
+                                       .upper = upper};
     }
     if (!tried)
-        *out = (struct lr_bound_floor){.score = (float)(1 - max_error), .n = n, .wrong = wrong,
+        *out = (struct lr_bound_floor){.score = (float)(1 - max_error),
+                                       .n = n,
+                                       .wrong = wrong,
                                        .upper = lr_bound_upper(wrong, n)};
 }
 
@@ -191,9 +198,9 @@ static double plausible(const struct lr_bound_seen *e, double a, double b)
     return sum;
 }
 
-/* The most plausible weights, by Newton's method with halved steps, and the inverse of the curvature
- * there. A prior N(0, STEEP^2) on both keeps the fit finite when labels can be separated, where vCache
- * has a table. */
+/* The most plausible weights, by Newton's method with halved steps, and the inverse of the
+ * curvature there. A prior N(0, STEEP^2) on both keeps the fit finite when labels can be separated,
+ * where vCache has a table. */
 static bool fit(const struct lr_bound_seen *e, double *a, double *b, double v[3])
 {
     const double prior = 1 / ((double)STEEP * STEEP);

@@ -29,11 +29,11 @@ static const struct {
     uint32_t first, last;
     uint8_t script;
 } scripts[] = {
-    {0x41, 0x5A, 1},       {0x61, 0x7A, 1},       {0xAA, 0x24F, 1},     {0x370, 0x3FF, 2},
-    {0x400, 0x52F, 3},     {0x531, 0x58F, 4},     {0x590, 0x5FF, 5},    {0x600, 0x77F, 6},
-    {0x900, 0x97F, 7},     {0x980, 0xDFF, 13},    {0xE00, 0xE7F, 8},    {0x1100, 0x11FF, 9},
-    {0x1E00, 0x1EFF, 1},   {0x1F00, 0x1FFF, 2},   {0x3040, 0x30FF, 10}, {0x3400, 0x9FFF, 11},
-    {0xAC00, 0xD7AF, 9},   {0xF900, 0xFAFF, 11},  {0x20000, 0x3FFFF, 11},
+    {0x41, 0x5A, 1},     {0x61, 0x7A, 1},      {0xAA, 0x24F, 1},       {0x370, 0x3FF, 2},
+    {0x400, 0x52F, 3},   {0x531, 0x58F, 4},    {0x590, 0x5FF, 5},      {0x600, 0x77F, 6},
+    {0x900, 0x97F, 7},   {0x980, 0xDFF, 13},   {0xE00, 0xE7F, 8},      {0x1100, 0x11FF, 9},
+    {0x1E00, 0x1EFF, 1}, {0x1F00, 0x1FFF, 2},  {0x3040, 0x30FF, 10},   {0x3400, 0x9FFF, 11},
+    {0xAC00, 0xD7AF, 9}, {0xF900, 0xFAFF, 11}, {0x20000, 0x3FFFF, 11},
 };
 enum { SCRIPT_THAI = 8, SCRIPT_KANA = 10, SCRIPT_HAN = 11, SCRIPT_OTHER = 12 };
 
@@ -54,15 +54,15 @@ static struct lr_token *push(struct cutter *k, enum lr_token_kind kind, struct l
     if (o->n == LR_CUT_TOKENS)
         return NULL;
     struct lr_token *t = &o->token[o->n++];
-    *t = (struct lr_token){.text = text, .kind = (uint8_t)kind, .begins = k->begins,
-                           .glued = k->joined};
+    *t = (struct lr_token){
+        .text = text, .kind = (uint8_t)kind, .begins = k->begins, .glued = k->joined};
     k->begins = false;
     k->joined = true;
     return t;
 }
 
-/* Small letters of s, kept in the cut. A character grows to 1.5 times its bytes at most, so the room
- * suffices for a text read twice (words, and their quote). Empty when it does not. */
+/* Small letters of s, kept in the cut. A character grows to 1.5 times its bytes at most, so the
+ * room suffices for a text read twice (words, and their quote). Empty when it does not. */
 static struct lr_str fold(struct lr_cut *o, struct lr_str s)
 {
     char *to = o->folded + o->used;
@@ -239,7 +239,8 @@ static bool is_code(struct lr_str s, bool *exact)
                    (c == '=' && d == '>') || (c == '(' && d == ')') || (c == ':' && d == '/') ||
                    (c == '$' && (isalpha((unsigned char)d) || d == '{'));
     }
-    bool flag = s.n > 1 && s.p[0] == '-' && (s.p[1] == '-' ? s.n > 2 : isalpha((unsigned char)s.p[1]));
+    bool flag =
+        s.n > 1 && s.p[0] == '-' && (s.p[1] == '-' ? s.n > 2 : isalpha((unsigned char)s.p[1]));
     bool dot = memchr(s.p, '.', s.n) != NULL; /* "and/or/not" is no path */
     bool path = (slashes > 1 && dot) || (slashes && strchr("/.~", s.p[0]));
     *exact = under || strange || flag || path;
@@ -326,8 +327,10 @@ static int chunk(struct cutter *k, struct lr_str s)
 /* The bytes of a quotation mark that opens at s, and its closing counterpart. */
 static size_t opens(struct lr_str s, bool at_start, const char **close)
 {
-    static const char *const marks[][2] = {{"\"", "\""},           {"\xE2\x80\x9C", "\xE2\x80\x9D"},
-                                           {"\xC2\xAB", "\xC2\xBB"}, {"\xE2\x80\x9E", "\xE2\x80\x9C"},
+    static const char *const marks[][2] = {{"\"", "\""},
+                                           {"\xE2\x80\x9C", "\xE2\x80\x9D"},
+                                           {"\xC2\xAB", "\xC2\xBB"},
+                                           {"\xE2\x80\x9E", "\xE2\x80\x9C"},
                                            {"\xE3\x80\x8C", "\xE3\x80\x8D"}};
     for (size_t i = 0; i < LR_COUNT(marks); i++)
         if (lr_str_starts(s, lr_strz(marks[i][0]))) {
@@ -341,8 +344,8 @@ static size_t opens(struct lr_str s, bool at_start, const char **close)
     return 0;
 }
 
-/* Where `close` stands in s, as a quotation's end; s.n: nowhere. A single mark ends a quotation only
- * in front of a blank or a stop, else it is an apostrophe. */
+/* Where `close` stands in s, as a quotation's end; s.n: nowhere. A single mark ends a quotation
+ * only in front of a blank or a stop, else it is an apostrophe. */
 static size_t closes(struct lr_str s, const char *close)
 {
     size_t n = strlen(close);
@@ -356,8 +359,8 @@ static size_t closes(struct lr_str s, const char *close)
     return s.n;
 }
 
-/* A quotation as one token when it holds several words, as a name when it holds one. Its words follow
- * as usual. */
+/* A quotation as one token when it holds several words, as a name when it holds one. Its words
+ * follow as usual. */
 static int quoted(struct cutter *k, struct lr_str inner)
 {
     struct lr_str s = fold(k->out, lr_str_trim(inner));
@@ -417,7 +420,8 @@ int lr_cut(struct lr_str text, struct lr_cut *out)
         }
         if (*rest.p == '`')
             LR_TRY(ticked(&k, rest, &n));
-        bool at_start = !i || isspace((unsigned char)text.p[i - 1]) || strchr("([{=", text.p[i - 1]);
+        bool at_start =
+            !i || isspace((unsigned char)text.p[i - 1]) || strchr("([{=", text.p[i - 1]);
         size_t mark = opens(rest, at_start, &close);
         if (mark && at_start) {
             struct lr_str inner = lr_str(rest.p + mark, rest.n - mark);

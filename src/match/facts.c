@@ -7,13 +7,14 @@
  *                                                  NEGATION 1  WORD convert, kilometre, mile
  *                                                  PAIR to(kilometre, mile)
  *
- * Errors are not symmetric. A fact that is missed lets a pair through to the verifier; a fact that is
- * imagined refuses a good pair. So tables hold what is seldom ambiguous, and everything else is left
- * to the verifier, which reads both questions.
+ * Errors are not symmetric. A fact that is missed lets a pair through to the verifier; a fact that
+ * is imagined refuses a good pair. So tables hold what is seldom ambiguous, and everything else is
+ * left to the verifier, which reads both questions.
  *
- * Names. English marks them with capitals, except where a sentence begins and in titles. A capital at
- * the beginning counts unless the word is one that questions begin with; where nearly every word has
- * one, none counts. A name need not have a capital in the other question: it must be among its words.
+ * Names. English marks them with capitals, except where a sentence begins and in titles. A capital
+ * at the beginning counts unless the word is one that questions begin with; where nearly every word
+ * has one, none counts. A name need not have a capital in the other question: it must be among its
+ * words.
  *
  * Order. "a to b" and "b from a" say the same, "b to a" does not. For a few words of direction the
  * nearest topic words on both sides make an ordered pair; the same pair the other way round in the
@@ -22,8 +23,8 @@
  * Language is told by counting small words of seven languages; short questions often have none, and
  * then nothing is refused on that ground. Scripts are always compared.
  *
- * Sources of the idea: the gates of Kelvran's lexical level and vllm semantic-router's issue 2691, as
- * our specification reports them; tables and rules are our own.
+ * Sources of the idea: the gates of Kelvran's lexical level and vllm semantic-router's issue 2691,
+ * as our specification reports them; tables and rules are our own.
  */
 #include "match/match_int.h"
 #include "match/lexicon.h"
@@ -100,14 +101,15 @@ static const struct word_pole *pole_of(struct lr_str s)
 {
     static const struct {
         const char *off, *on;
-    } endings[] = {{"", ""}, {"s", ""}, {"es", ""}, {"d", ""}, {"ed", ""}, {"ing", ""}, {"ing", "e"}, {"ly", ""}};
+    } endings[] = {{"", ""},   {"s", ""},   {"es", ""},   {"d", ""},
+                   {"ed", ""}, {"ing", ""}, {"ing", "e"}, {"ly", ""}};
     char w[WORD_MAX];
     for (size_t i = 0; i < LR_COUNT(endings); i++) {
         size_t off = strlen(endings[i].off), n = s.n - off;
         if (s.n < off + 2 || s.n + 2 > WORD_MAX || memcmp(s.p + n, endings[i].off, off))
             continue;
         memcpy(w, s.p, n);
-        strcpy(w + n, endings[i].on);
+        memcpy(w + n, endings[i].on, strlen(endings[i].on) + 1);
         const struct word_pole *p = FIND(poles, w);
         if (!p && off > 1 && n > 2 && w[n - 1] == w[n - 2] && !endings[i].on[0]) { /* stopped */
             w[n - 1] = 0;
@@ -128,7 +130,8 @@ static void canonical(struct lr_str s, char out[WORD_MAX])
     size_t n = 0, points = 0;
     bool strange = s.n >= WORD_MAX - 1;
     for (size_t i = 0; i < s.n && !strange; i++) {
-        bool thousands = s.p[i] == ',' && i + 3 < s.n && (i + 4 == s.n || !isdigit((unsigned char)s.p[i + 4]));
+        bool thousands =
+            s.p[i] == ',' && i + 3 < s.n && (i + 4 == s.n || !isdigit((unsigned char)s.p[i + 4]));
         points += s.p[i] == '.';
         strange = strchr(":/-", s.p[i]) && i > 0;
         if (!thousands)
@@ -244,7 +247,8 @@ static size_t read_number_words(struct reader *r, size_t i)
         if (!t || t->kind != LR_TOKEN_WORD || !spell(t->text, w))
             break;
         const struct word_number *v = FIND(numbers, w), *m = FIND(scales, w);
-        bool fits = !k || part % 100 == 0 || (part % 10 == 0 && part % 100 >= 20 && v && v->value < 10);
+        bool fits =
+            !k || part % 100 == 0 || (part % 10 == 0 && part % 100 >= 20 && v && v->value < 10);
         if (v && fits) {
             part += v->value;
         } else if (m && (k || m->value > 100)) {
@@ -289,11 +293,13 @@ static bool read_date(struct reader *r, size_t i, const char *w)
 
 static void read_particle(struct reader *r, size_t i, const char *verb)
 {
-    static const char *const verbs[] = {"turn", "switch", "log", "sign", "opt", "check", "power", "move", "zoom", "scroll", "roll"};
+    static const char *const verbs[] = {"turn",  "switch", "log",  "sign",   "opt", "check",
+                                        "power", "move",   "zoom", "scroll", "roll"};
     static const char *const ends[] = {"on", "off", "in", "out", "up", "down"};
     for (size_t v = 0; v < LR_COUNT(verbs); v++) {
         size_t n = strlen(verbs[v]);
-        if (strncmp(verb, verbs[v], n) || (verb[n] && strcmp(verb + n, "s") && strcmp(verb + n, "ed") && strcmp(verb + n, "ing")))
+        if (strncmp(verb, verbs[v], n) ||
+            (verb[n] && strcmp(verb + n, "s") && strcmp(verb + n, "ed") && strcmp(verb + n, "ing")))
             continue;
         for (size_t k = i + 1; k <= i + 4 && k < r->cut->n; k++)
             for (size_t e = 0; e < LR_COUNT(ends); e++)
@@ -372,8 +378,8 @@ static const struct lr_token *operand(const struct reader *r, size_t i, int step
     return NULL;
 }
 
-static void add_pair(struct reader *r, enum lr_fact_kind kind, char relation, const struct lr_token *x,
-                     const struct lr_token *y)
+static void add_pair(struct reader *r, enum lr_fact_kind kind, char relation,
+                     const struct lr_token *x, const struct lr_token *y)
 {
     struct lr_str a = singular(x->text), b = singular(y->text);
     uint64_t of[3] = {(uint64_t)relation, lr_hash64(a, r->key), lr_hash64(b, r->key)};
@@ -386,8 +392,8 @@ static void read_order(struct reader *r, size_t i)
         const char *word;
         char relation;
         bool turned;
-    } rows[] = {{"to", 't', false},     {"into", 't', false}, {"from", 't', true},
-                {"than", 'n', false},   {"over", 'n', false}, {"before", 'b', false},
+    } rows[] = {{"to", 't', false},   {"into", 't', false}, {"from", 't', true},
+                {"than", 'n', false}, {"over", 'n', false}, {"before", 'b', false},
                 {"after", 'b', true}};
     for (size_t k = 0; k < LR_COUNT(rows); k++) {
         if (!lr_str_is(r->cut->token[i].text, rows[k].word))

@@ -3,9 +3,9 @@
  *
  * Most are equality of sets: an answer about 5 km is none about 6, nor about "5" alone. Three are
  * weaker, because people leave things out when they say something again:
- *   names     each name of one question must be among the words of the other, with a capital or not;
- *   antonyms  refuse only contradiction (both speak of an axis, at different ends);
- *   order     refuses only the same pair the other way round.
+ *   names     each name of one question must be among the words of the other, with a capital or
+ * not; antonyms  refuse only contradiction (both speak of an axis, at different ends); order
+ * refuses only the same pair the other way round.
  */
 #include "match/match_int.h"
 
@@ -95,8 +95,7 @@ static bool turned(const struct lr_facts *a, const struct lr_facts *b)
 
 static bool same_language(const struct lr_facts *a, const struct lr_facts *b)
 {
-    return a->script == b->script &&
-           (!a->language || !b->language || a->language == b->language);
+    return a->script == b->script && (!a->language || !b->language || a->language == b->language);
 }
 
 const char *lr_gate(const struct lr_facts *a, const struct lr_facts *b)
@@ -104,8 +103,9 @@ const char *lr_gate(const struct lr_facts *a, const struct lr_facts *b)
     static const struct {
         enum lr_fact_kind kind;
         const char *name;
-    } sets[] = {{LR_FACT_NUMBER, "numbers"}, {LR_FACT_UNIT, "units"},   {LR_FACT_DATE, "dates"},
-                {LR_FACT_CODE, "code"},      {LR_FACT_QUOTE, "quotes"}, {LR_FACT_NEGATION, "negation"}};
+    } sets[] = {{LR_FACT_NUMBER, "numbers"}, {LR_FACT_UNIT, "units"},
+                {LR_FACT_DATE, "dates"},     {LR_FACT_CODE, "code"},
+                {LR_FACT_QUOTE, "quotes"},   {LR_FACT_NEGATION, "negation"}};
     for (size_t i = 0; i < LR_COUNT(sets); i++)
         if (!equal(a, b, sets[i].kind))
             return sets[i].name;

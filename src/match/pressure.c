@@ -4,14 +4,13 @@
  *   load     = max(latency / its target, queue / its target), smoothed over time
  *
  *   level  1 |            ______      Up: from `enter` on, linearly to `full`.
- *            |           /            Down: the same line, but not to 0 before load is below `leave`:
- *            |     _____/             between leave and enter it keeps a small level once raised.
- *          0 |____|_____________ load
- *              leave enter  full
+ *            |           /            Down: the same line, but not to 0 before load is below
+ * `leave`: |     _____/             between leave and enter it keeps a small level once raised. 0
+ * |____|_____________ load leave enter  full
  *
- * The level lowers the least score of a category by up to `slack` and stretches its time to live by up
- * to `stretch`. It never touches max_error, which is a promise to the user: relaxed rules find more
- * candidates, and the learned bound still decides about them.
+ * The level lowers the least score of a category by up to `slack` and stretches its time to live by
+ * up to `stretch`. It never touches max_error, which is a promise to the user: relaxed rules find
+ * more candidates, and the learned bound still decides about them.
  *
  * Source: Category-Aware Semantic Caching (2510.26835), whose formula our specification gives from
  * memory (tau' = max(floor, tau - lambda delta), ttl' = ttl (1 + lambda (beta - 1))); the shape of
@@ -23,7 +22,7 @@
 
 #define LEAST 0.05 /* level kept between leave and enter */
 
-static double or(double v, double fallback)
+static double or (double v, double fallback)
 {
     return v > 0 ? v : fallback;
 }
@@ -31,13 +30,13 @@ static double or(double v, double fallback)
 double lr_pressure_update(struct lr_pressure *p, const struct lr_pressure_opts *o, double latency_s,
                           double queue, uint64_t now_ns)
 {
-    double load = 0, enter = or(o->enter, 1.2), leave = or(o->leave, 0.9), full = or(o->full, 2);
+    double load = 0, enter = or (o->enter, 1.2), leave = or (o->leave, 0.9), full = or (o->full, 2);
     if (o->latency_s > 0)
         load = latency_s / o->latency_s;
     if (o->queue > 0)
         load = fmax(load, queue / o->queue);
     double passed = p->at_ns && now_ns > p->at_ns ? (double)(now_ns - p->at_ns) / 1e9 : 0;
-    double keep = p->at_ns ? exp2(-fmax(passed, 1e-3) / or(o->half_life_s, 10)) : 0;
+    double keep = p->at_ns ? exp2(-fmax(passed, 1e-3) / or (o->half_life_s, 10)) : 0;
     p->smooth = keep * p->smooth + (1 - keep) * load;
     p->at_ns = now_ns;
     if (p->smooth >= enter)

@@ -2,11 +2,11 @@
  * match/sketch.c - how many words and pieces of words two texts share, from 128 bytes each.
  *
  * One-permutation MinHash: the features of a text (its words, and every run of four letters of its
- * folded text, blanks included) are hashed with a secret key; the hash's upper bits choose one of 64
- * bins, each bin keeps its least value, 16 bits of it. Bins that stay empty borrow from the next full
- * one to the right (Shrivastava and Li 2014, "densification by rotation"; we add the distance, as
- * they do, so that borrowed values of different origin differ). The part of bins that agree estimates
- * the part of features shared, with a bias of 2^-16.
+ * folded text, blanks included) are hashed with a secret key; the hash's upper bits choose one of
+ * 64 bins, each bin keeps its least value, 16 bits of it. Bins that stay empty borrow from the next
+ * full one to the right (Shrivastava and Li 2014, "densification by rotation"; we add the distance,
+ * as they do, so that borrowed values of different origin differ). The part of bins that agree
+ * estimates the part of features shared, with a bias of 2^-16.
  *
  * Two uses. As a second opinion that knows nothing of the encoder: a text made to collide with
  * another in the encoder's space shares no words with it, and without the key nobody can search for

@@ -40,9 +40,9 @@ static void refused(const char *body, const char *reason)
     assert_string_equal(why, reason);
 }
 
-#define U(t) "{\"role\":\"user\",\"content\":\"" t "\"}"
-#define A(t) "{\"role\":\"assistant\",\"content\":\"" t "\"}"
-#define S(t) "{\"role\":\"system\",\"content\":\"" t "\"}"
+#define U(t)             "{\"role\":\"user\",\"content\":\"" t "\"}"
+#define A(t)             "{\"role\":\"assistant\",\"content\":\"" t "\"}"
+#define S(t)             "{\"role\":\"system\",\"content\":\"" t "\"}"
 #define CHAT(msgs, rest) "{\"model\":\"m\",\"messages\":[" msgs "]" rest "}"
 
 static bool one_partition(const char *a, const char *b)
@@ -62,8 +62,10 @@ static void only_what_is_said_may_differ(void **s)
     assert_false(one_partition(base, CHAT(U("one"), "")));
     assert_false(one_partition(base, CHAT(S("be kind") "," U("one"), ",\"temperature\":0.5")));
     assert_false(one_partition(base, CHAT(S("be kind") "," U("one"), ",\"foo\":1")));
-    assert_false(one_partition(base, "{\"model\":\"n\",\"messages\":[" S("be kind") "," U("one") "]}"));
-    assert_false(one_partition(base, CHAT(S("be kind") "," U("one"), ",\"response_format\":{\"type\":\"json_object\"}")));
+    assert_false(
+        one_partition(base, "{\"model\":\"n\",\"messages\":[" S("be kind") "," U("one") "]}"));
+    assert_false(one_partition(
+        base, CHAT(S("be kind") "," U("one"), ",\"response_format\":{\"type\":\"json_object\"}")));
     lr_arena_free(&arena);
 }
 
@@ -71,7 +73,9 @@ static void the_text_of_parts_is_one_question(void **s)
 {
     (void)s;
     lr_arena_init(&arena, LR_MIB(64));
-    struct lr_meaning m = get(CHAT("{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\" a \"},{\"type\":\"text\",\"text\":\"b\"}]}", ""));
+    struct lr_meaning m = get(CHAT("{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\" "
+                                   "a \"},{\"type\":\"text\",\"text\":\"b\"}]}",
+                                   ""));
     assert_int_equal(m.n_turns, 1);
     assert_true(lr_str_is(m.turn[0].text, "a \nb"));
     assert_int_equal(m.before.n, 0);
@@ -83,8 +87,10 @@ static void turns_have_the_id_of_their_own_request(void **s)
     (void)s;
     lr_arena_init(&arena, LR_MIB(64));
     struct lr_meaning one = get(CHAT(S("s") "," U("who"), ",\"seed\":1"));
-    struct lr_meaning two = get(CHAT(S("s") "," U("who") "," A("me ") "," U("and?"), ",\"seed\":1"));
-    struct lr_meaning other = get(CHAT(S("s") "," U("who") "," A("you") "," U("and?"), ",\"seed\":1"));
+    struct lr_meaning two =
+        get(CHAT(S("s") "," U("who") "," A("me ") "," U("and?"), ",\"seed\":1"));
+    struct lr_meaning other =
+        get(CHAT(S("s") "," U("who") "," A("you") "," U("and?"), ",\"seed\":1"));
     assert_int_equal(two.n_turns, 2);
     assert_true(lr_digest_eq(&one.turn[0].id, &two.turn[0].id));
     assert_true(lr_digest_eq(&two.turn[0].id, &other.turn[0].id));
@@ -102,12 +108,19 @@ static void what_is_no_plain_question_is_refused_by_name(void **s)
     (void)s;
     lr_arena_init(&arena, LR_MIB(64));
     refused(CHAT(U("a") "," A("b"), ""), "last-turn");
-    refused(CHAT("{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"http://x/y.png\"}}]}", ""), "media");
+    refused(CHAT("{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":"
+                 "\"http://x/y.png\"}}]}",
+                 ""),
+            "media");
     refused(CHAT("{\"role\":\"user\",\"name\":\"bob\",\"content\":\"hi\"}", ""), "media");
     refused(CHAT(U("a") "," U("b"), ""), "turns");
     refused(CHAT(A("a") "," U("b"), ""), "turns");
     refused(CHAT(U(" "), ""), "empty");
-    refused(CHAT(U("call") ",{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":\"x\"}," U("and"), ""), "turns");
+    refused(CHAT(U("call") ",{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"1\",\"type\":"
+                           "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},{"
+                           "\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":\"x\"}," U("and"),
+                 ""),
+            "turns");
     char long_one[8192] = "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"";
     size_t n = strlen(long_one);
     memset(long_one + n, 'x', 5000);
@@ -127,8 +140,9 @@ static void dialects_share_partitions(void **s)
     struct lr_meaning x, y;
     lr_arena_init(&arena, LR_MIB(64));
     assert_null(read_as(LR_DIALECT_CHAT, CHAT(S("s") "," U("a"), ",\"max_tokens\":5"), &x));
-    assert_null(read_as(LR_DIALECT_MESSAGES,
-                        "{\"model\":\"m\",\"system\":\"s\",\"max_tokens\":5,\"messages\":[" U("b") "]}", &y));
+    assert_null(read_as(
+        LR_DIALECT_MESSAGES,
+        "{\"model\":\"m\",\"system\":\"s\",\"max_tokens\":5,\"messages\":[" U("b") "]}", &y));
     assert_true(lr_digest_eq(&x.partition, &y.partition));
     lr_arena_free(&arena);
 }

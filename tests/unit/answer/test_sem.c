@@ -24,7 +24,8 @@ struct prepared {
     struct lr_sem_question q;
 };
 
-/* A vector of its own for each of the first DIM topics, turned a little towards the next by `turn`. */
+/* A vector of its own for each of the first DIM topics, turned a little towards the next by `turn`.
+ */
 static void point(float v[DIM], unsigned topic, float turn)
 {
     memset(v, 0, DIM * sizeof *v);
@@ -32,7 +33,8 @@ static void point(float v[DIM], unsigned topic, float turn)
     v[(topic + 1) % DIM] = sinf(turn);
 }
 
-static const struct lr_sem_question *ask_for(struct prepared *p, const char *text, unsigned topic, float turn)
+static const struct lr_sem_question *ask_for(struct prepared *p, const char *text, unsigned topic,
+                                             float turn)
 {
     point(p->vector, topic, turn);
     assert_int_equal(lr_facts_read(lr_strz(text), SECRET, p->room, &p->facts), 0);
@@ -79,26 +81,34 @@ static struct lr_sem_note note_of(const char *key, const char *partition, uint64
 {
     char turn[64];
     snprintf(turn, sizeof turn, "turn of %s", key);
-    return (struct lr_sem_note){.key = digest(key), .partition = digest(partition), .turn = digest(turn),
-                                .said = digest("an answer"), .tenant = tenant, .now_ms = 1000};
+    return (struct lr_sem_note){.key = digest(key),
+                                .partition = digest(partition),
+                                .turn = digest(turn),
+                                .said = digest("an answer"),
+                                .tenant = tenant,
+                                .now_ms = 1000};
 }
 
-static void put(const char *key, const char *partition, uint64_t tenant, const char *text, unsigned topic)
+static void put(const char *key, const char *partition, uint64_t tenant, const char *text,
+                unsigned topic)
 {
     struct prepared p;
     struct lr_sem_note note = note_of(key, partition, tenant);
     assert_int_equal(lr_sem_put(sem, &note, ask_for(&p, text, topic, 0)), 0);
 }
 
-static size_t find_at(const char *partition, const struct lr_digest *parent, uint64_t tenant, const char *text,
-                      unsigned topic, float turn, struct lr_sem_found found[LR_SEM_FOUND_MAX])
+static size_t find_at(const char *partition, const struct lr_digest *parent, uint64_t tenant,
+                      const char *text, unsigned topic, float turn,
+                      struct lr_sem_found found[LR_SEM_FOUND_MAX])
 {
     struct prepared p;
     size_t n;
-    struct lr_sem_ask ask = {.partition = digest(partition), .tenant = tenant, .floor = 0.5f, .k = 4};
+    struct lr_sem_ask ask = {
+        .partition = digest(partition), .tenant = tenant, .floor = 0.5f, .k = 4};
     if (parent)
         ask.parent = *parent;
-    assert_int_equal(lr_sem_find(sem, reader, &ask, ask_for(&p, text, topic, turn), &arena, found, &n), 0);
+    assert_int_equal(
+        lr_sem_find(sem, reader, &ask, ask_for(&p, text, topic, turn), &arena, found, &n), 0);
     return n;
 }
 
@@ -136,9 +146,11 @@ static void gates_are_named_and_come_last(void **s)
     assert_string_equal(f[1].gate, "antonyms");
     assert_true(f[1].sim > f[0].sim);
     assert_true(lr_str_is(f[0].text, "How can I turn on 2FA?"));
-    struct lr_sem_ask ask = {.partition = digest("p"), .tenant = 1, .floor = 0.5f, .shared_floor = 0.5f, .k = 4};
+    struct lr_sem_ask ask = {
+        .partition = digest("p"), .tenant = 1, .floor = 0.5f, .shared_floor = 0.5f, .k = 4};
     size_t n;
-    assert_int_equal(lr_sem_find(sem, reader, &ask, ask_for(&p, "Zebras eat 2FA", 0, 0), &arena, f, &n), 0);
+    assert_int_equal(
+        lr_sem_find(sem, reader, &ask, ask_for(&p, "Zebras eat 2FA", 0, 0), &arena, f, &n), 0);
     for (size_t i = 0; i < n; i++)
         assert_non_null(f[i].gate);
 }
@@ -189,10 +201,12 @@ static int prepare(void *ctx, struct lr_str text, struct lr_sem_question *out)
     char z[256];
     snprintf(z, sizeof z, "%.*s", LR_FMT(text));
     *out = *ask_for(p, z, 0, 0.05f);
+    out->text = text;
     return 0;
 }
 
-static struct lr_meaning conversation(const char *const *ids, const char *const *texts, const char *said, size_t n)
+static struct lr_meaning conversation(const char *const *ids, const char *const *texts,
+                                      const char *said, size_t n)
 {
     struct lr_meaning m = {.partition = digest("p"), .n_turns = n};
     for (size_t i = 0; i < n; i++) {
@@ -266,7 +280,8 @@ static void a_bad_entry_goes_and_its_neighbours_are_doubted(void **s)
     size_t n;
     put("bad", "p", 1, "How do plants grow?", 0);
     struct lr_sem_note note = note_of("near", "p", 1);
-    assert_int_equal(lr_sem_put(sem, &note, ask_for(&p, "How do plants grow in pots?", 0, 0.2f)), 0);
+    assert_int_equal(lr_sem_put(sem, &note, ask_for(&p, "How do plants grow in pots?", 0, 0.2f)),
+                     0);
     put("far", "p", 1, "What is a prime?", 4);
     struct lr_digest bad = digest("bad");
     assert_int_equal(lr_sem_bad(sem, reader, &bad, 0.9f, &n), 0);
@@ -307,7 +322,8 @@ static void probation_ends_with_agreement(void **s)
     struct lr_sem_found f[LR_SEM_FOUND_MAX];
     struct lr_sem_note note = note_of("k", "p", 1);
     struct lr_digest k = digest("k");
-    struct lr_sem_ask ask = {.partition = digest("p"), .tenant = 1, .writer = 6, .floor = 0.5f, .k = 4};
+    struct lr_sem_ask ask = {
+        .partition = digest("p"), .tenant = 1, .writer = 6, .floor = 0.5f, .k = 4};
     size_t n;
     note.writer = 5;
     assert_int_equal(lr_sem_put(sem, &note, ask_for(&p, "How do plants grow?", 0, 0)), 0);
@@ -366,7 +382,9 @@ static void a_flood_of_near_duplicates_is_denied(void **s)
     int denied = 0;
     for (unsigned i = 0; i < 30; i++) {
         snprintf(key, sizeof key, "f%u", i);
-        snprintf(text, sizeof text, "please tell me all about the wonderful offer of the shop on the corner x%c", 'a' + (char)(i % 26));
+        snprintf(text, sizeof text,
+                 "please tell me all about the wonderful offer of the shop on the corner x%c",
+                 'a' + (char)(i % 26));
         struct lr_sem_note note = note_of(key, "p", 1);
         note.writer = 5;
         int rc = lr_sem_put(sem, &note, ask_for(&p, text, i, 0));
@@ -383,12 +401,87 @@ static void a_flood_of_near_duplicates_is_denied(void **s)
     assert_int_equal(lr_sem_put(sem, &note, ask_for(&p, text, 1, 0)), 0);
 }
 
+static void saved_entries_come_back_as_they_were(void **s)
+{
+    struct lr_sem_found f[LR_SEM_FOUND_MAX];
+    struct lr_buf bytes[40];
+    struct lr_digest zero = {{0}};
+    char key[16], text[64];
+    for (unsigned i = 0; i < 40; i++) { /* of a young partition and of one with an index */
+        snprintf(key, sizeof key, "k%u", i);
+        snprintf(text, sizeof text, "What is topic number %u about?", i);
+        put(key, i < 5 ? "young" : "old", 3, text, i);
+        struct lr_digest d = digest(key);
+        for (unsigned k = 0; k < i % 20; k++)
+            assert_int_equal(lr_sem_label(sem, &d, k, 0.9f + 0.001f * (float)k, k % 3), 0);
+        lr_buf_init(&bytes[i], LR_KIB(64));
+        assert_int_equal(lr_sem_save(sem, &d, &bytes[i]), 0);
+    }
+    assert_int_equal(lr_sem_save(sem, &zero, &bytes[0]), LR_ENOENT);
+    tear_down(s);
+    set_up(s);
+    struct prepared p;
+    for (unsigned i = 0; i < 40; i++)
+        assert_int_equal(lr_sem_load(sem, lr_buf_str(&bytes[i]), prepare, &p), 0);
+    for (unsigned i = 0; i < 40; i++) {
+        snprintf(key, sizeof key, "k%u", i);
+        snprintf(text, sizeof text, "What is topic number %u about?", i);
+        struct lr_digest d = digest(key);
+        size_t n = find_at(i < 5 ? "young" : "old", &zero, 3, text, i, 0, f), k = 0;
+        while (k < n && !lr_digest_eq(&f[k].key, &d))
+            k++;
+        if (k < n) { /* others lie in the same direction */
+            assert_true(lr_str_is(f[k].text, text) && !f[k].gate && f[k].sim > 0.999f);
+            assert_int_equal(f[k].seen.n, i % 20 < LR_BOUND_SEEN ? i % 20 : LR_BOUND_SEEN);
+        }
+        struct lr_buf again; /* and saved once more: the same bytes */
+        lr_buf_init(&again, LR_KIB(64));
+        assert_int_equal(lr_sem_save(sem, &d, &again), 0);
+        assert_int_equal(again.len, bytes[i].len);
+        lr_buf_free(&again);
+    }
+    /* Any flipped bit is damage, and changes nothing. */
+    struct lr_sem_stats before, after;
+    lr_sem_stats(sem, &before);
+    for (size_t bit = 0; bit < 8 * bytes[7].len; bit += 3) {
+        bytes[7].p[bit / 8] = (char)(bytes[7].p[bit / 8] ^ 1 << bit % 8);
+        int rc = lr_sem_load(sem, lr_buf_str(&bytes[7]), prepare, &p);
+        assert_true(rc == LR_ECORRUPT || rc == LR_EVERSION);
+        bytes[7].p[bit / 8] = (char)(bytes[7].p[bit / 8] ^ 1 << bit % 8);
+    }
+    for (size_t n = 0; n < bytes[7].len; n++)
+        assert_int_equal(lr_sem_load(sem, lr_str(bytes[7].p, n), prepare, &p), LR_ECORRUPT);
+    lr_sem_stats(sem, &after);
+    assert_memory_equal(&before, &after, sizeof before);
+    for (unsigned i = 0; i < 40; i++)
+        lr_buf_free(&bytes[i]);
+}
+
+/* Vectors of another encoder are not used: the loader makes them anew. */
+static void another_encoder_makes_its_own_vectors(void **s)
+{
+    struct lr_buf bytes;
+    struct lr_sem_found f[LR_SEM_FOUND_MAX];
+    struct lr_digest k = digest("k");
+    struct prepared p;
+    put("k", "p", 1, "How do plants grow?", 5);
+    lr_buf_init(&bytes, LR_KIB(64));
+    assert_int_equal(lr_sem_save(sem, &k, &bytes), 0);
+    tear_down(s);
+    open_with(&(struct lr_sem_opts){.dim = DIM, .secret = SECRET, .encoder = {1}});
+    assert_int_equal(lr_sem_load(sem, lr_buf_str(&bytes), prepare, &p), 0); /* prepare: topic 0 */
+    assert_int_equal(find_at("p", NULL, 1, "How do plants grow?", 5, 0, f), 0);
+    assert_int_equal(find_at("p", NULL, 1, "How do plants grow?", 0, 0, f), 1);
+    lr_buf_free(&bytes);
+}
+
 static void what_may_not_be_shared_is_not_taken(void **s)
 {
     (void)s;
     struct prepared p;
     struct lr_sem_note note = note_of("k", "p", 1);
-    assert_int_equal(lr_sem_put(sem, &note, ask_for(&p, "What is the weather today?", 0, 0)), LR_EINVAL);
+    assert_int_equal(lr_sem_put(sem, &note, ask_for(&p, "What is the weather today?", 0, 0)),
+                     LR_EINVAL);
     note.category = LR_SEM_CATEGORIES;
     assert_int_equal(lr_sem_put(sem, &note, ask_for(&p, "What is a prime?", 0, 0)), LR_EINVAL);
 }
@@ -469,7 +562,8 @@ static void *work(void *arg)
         } else {
             struct lr_sem_found f[LR_SEM_FOUND_MAX];
             size_t n = 0;
-            struct lr_sem_ask ask = {.partition = note.partition, .tenant = tenant, .floor = 0.9f, .k = 8};
+            struct lr_sem_ask ask = {
+                .partition = note.partition, .tenant = tenant, .floor = 0.9f, .k = 8};
             w->failed += lr_sem_find(sem, r, &ask, q, &a, f, &n) != 0;
             for (size_t k = 0; k < n; k++) {
                 w->failed += !(f[k].sim >= 0.89f);
@@ -505,12 +599,17 @@ int main(void)
         cmocka_unit_test_setup_teardown(gates_are_named_and_come_last, set_up, tear_down),
         cmocka_unit_test_setup_teardown(growing_an_index_changes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_follow_up_stands_on_the_entry_before, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(follow_ups_of_different_parents_never_meet, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_bad_entry_goes_and_its_neighbours_are_doubted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(follow_ups_of_different_parents_never_meet, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_bad_entry_goes_and_its_neighbours_are_doubted, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(labels_teach_entry_and_category, set_up, tear_down),
         cmocka_unit_test_setup_teardown(probation_ends_with_agreement, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_category_over_its_share_evicts_its_own, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_category_over_its_share_evicts_its_own, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_flood_of_near_duplicates_is_denied, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(saved_entries_come_back_as_they_were, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(another_encoder_makes_its_own_vectors, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_may_not_be_shared_is_not_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(readers_and_writers_of_two_tenants, set_up, tear_down),
         cmocka_unit_test(every_failed_allocation_leaves_it_whole),

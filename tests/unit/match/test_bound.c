@@ -17,7 +17,11 @@ static void the_interval_is_clopper_and_pearsons(void **s)
     static const struct {
         uint64_t wrong, n;
         double upper;
-    } rows[] = {{0, 10, 0.258866}, {0, 299, 0.009969}, {1, 100, 0.046560}, {5, 100, 0.102253}, {50, 1000, 0.063000}};
+    } rows[] = {{0, 10, 0.258866},
+                {0, 299, 0.009969},
+                {1, 100, 0.046560},
+                {5, 100, 0.102253},
+                {50, 1000, 0.063000}};
     for (size_t i = 0; i < LR_COUNT(rows); i++)
         assert_true(fabs(lr_bound_upper(rows[i].wrong, rows[i].n) - rows[i].upper) < 2e-4);
     assert_true(lr_bound_upper(0, 0) == 1 && lr_bound_upper(3, 3) == 1);
@@ -52,8 +56,8 @@ static void many_wrong_answers_end_serving(void **s)
     assert_true(f.learned && f.score <= 1);
 }
 
-/* Traffic whose P(right | score) is a known curve: in how many of many trials is the true error above
- * the floor larger than was promised? The confidence says 5 %. */
+/* Traffic whose P(right | score) is a known curve: in how many of many trials is the true error
+ * above the floor larger than was promised? The confidence says 5 %. */
 static void the_promise_holds_as_often_as_it_says(void **s)
 {
     (void)s;
@@ -75,12 +79,14 @@ static void the_promise_holds_as_often_as_it_says(void **s)
             if (!(f.score <= 1))
                 continue;
             served++;
-            double d = 1 - (double)f.score, error = 0.6 * pow(d, 1.5) / 2.5; /* mean above the floor */
+            double d = 1 - (double)f.score,
+                   error = 0.6 * pow(d, 1.5) / 2.5; /* mean above the floor */
             broken += error > promised[k];
         }
         assert_true(served > TRIALS / 2);
         if (broken > TRIALS * 8 / 100) /* 5 % and four standard deviations */
-            fail_msg("seed %llu: %zu of %d above %g", (unsigned long long)seed, broken, TRIALS, promised[k]);
+            fail_msg("seed %llu: %zu of %d above %g", (unsigned long long)seed, broken, TRIALS,
+                     promised[k]);
     }
 }
 
@@ -165,14 +171,19 @@ static void pressure_rises_late_and_falls_later(void **s)
 static void rules_tighten_and_relax(void **s)
 {
     (void)s;
-    struct lr_rules r = {.max_error = 0.05, .min_score = 0.9, .ttl_ms = 1000, .store = true, .serve = true};
-    struct lr_rules by = {.max_error = 0.1, .min_score = 0.95, .ttl_ms = 500, .store = true, .serve = false};
+    struct lr_rules r = {
+        .max_error = 0.05, .min_score = 0.9, .ttl_ms = 1000, .store = true, .serve = true};
+    struct lr_rules by = {
+        .max_error = 0.1, .min_score = 0.95, .ttl_ms = 500, .store = true, .serve = false};
     struct lr_rules load = r;
     lr_rules_tighten(&r, &by);
-    assert_true(r.max_error == 0.05 && r.min_score == 0.95 && r.ttl_ms == 500 && r.store && !r.serve);
+    assert_true(r.max_error == 0.05 && r.min_score == 0.95 && r.ttl_ms == 500 && r.store &&
+                !r.serve);
     lr_rules_relax(&load, 0.5, 0.04, 3);
-    assert_true(load.max_error == 0.05 && fabs(load.min_score - 0.88) < 1e-9 && load.ttl_ms == 2000);
-    /* The paper's two cases: 30 ms lookups before 150 to 200 ms, 2 ms and 5 ms more before 40 to 67. */
+    assert_true(load.max_error == 0.05 && fabs(load.min_score - 0.88) < 1e-9 &&
+                load.ttl_ms == 2000);
+    /* The paper's two cases: 30 ms lookups before 150 to 200 ms, 2 ms and 5 ms more before 40
+     * to 67. */
     assert_true(fabs(lr_break_even(0.030, 0.030, 0.200) - 0.15) < 1e-3);
     assert_true(fabs(lr_break_even(0.002, 0.007, 0.045) - 0.05) < 1e-3);
     assert_true(lr_break_even(1, 2, 0.5) == 1);

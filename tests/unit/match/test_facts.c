@@ -35,8 +35,8 @@ static void check(const struct row *rows, size_t n)
         if ((got && rows[i].gate && !strcmp(got, rows[i].gate)) || (!got && !rows[i].gate))
             continue;
         bad++;
-        print_error("\"%s\" / \"%s\": %s, expected %s\n", rows[i].a, rows[i].b, got ? got : "passes",
-                    rows[i].gate ? rows[i].gate : "passes");
+        print_error("\"%s\" / \"%s\": %s, expected %s\n", rows[i].a, rows[i].b,
+                    got ? got : "passes", rows[i].gate ? rows[i].gate : "passes");
     }
     assert_int_equal(bad, 0);
 }
@@ -133,7 +133,8 @@ static void names_must_be_among_the_words(void **s)
         {"How old is Obama?", "How old is Biden?", "names"},
         {"Paris hotels please", "London hotels please", "names"},
         {"Explain gravity", "Describe gravity", NULL},
-        {"What Is The Best Way To Learn Physics Quickly", "what is the best way to learn physics quickly", NULL},
+        {"What Is The Best Way To Learn Physics Quickly",
+         "what is the best way to learn physics quickly", NULL},
         {"Life in the U.S. today", "Life in the US today", NULL},
         {"use YouTube offline", "use youtube offline", NULL},
         {"use YouTube offline", "use Vimeo offline", "names"},
@@ -217,7 +218,8 @@ static void any_text_passes_with_itself(void **s)
 {
     (void)s;
     static struct lr_fact ra[LR_FACTS_MAX];
-    static const char alphabet[] = "aAbz09.,'\"`-_ /$%:()\xE2\x80\x9C\xE2\x80\x9D\xC3\xA4\xFFnot to five km ";
+    static const char alphabet[] =
+        "aAbz09.,'\"`-_ /$%:()\xE2\x80\x9C\xE2\x80\x9D\xC3\xA4\xFFnot to five km ";
     struct lr_rng rng;
     uint64_t seed = 4;
     lr_rng_seed(&rng, seed);
@@ -281,8 +283,9 @@ static void sketches_estimate_what_is_shared(void **s)
     assert_true(lr_sketch_same(&a, &b) == 1.0f);
     assert_true(lr_sketch_same(&a, &c) < 0.1f);
     assert_true(e.empty && lr_sketch_same(&e, &e) == 0);
-    lr_sketch_read(LR_STR("How do I reset the password of my account on the site? Or the mail address of it?"),
-                   KEY, &b);
+    lr_sketch_read(
+        LR_STR("How do I reset the password of my account on the site? Or the mail address of it?"),
+        KEY, &b);
     float part = lr_sketch_same(&a, &b);
     assert_true(part > 0.35f && part < 0.9f);
 }
