@@ -55,7 +55,7 @@ struct gang {
     size_t row_bytes, share; /* share: bytes of a thread's rows */
     const float *x;          /* (TILE, cols) */
     size_t tokens;
-    void *held[6]; /* allocations */
+    void *held[8]; /* allocations */
     size_t n_held;
     void *mapped; /* or NULL */
     size_t mapped_bytes;
@@ -72,6 +72,7 @@ struct gang {
     size_t widest;                    /* columns */
     float *out;                       /* (2 * longest stage) */
     float *own;                       /* (n, widest): each thread norms for itself */
+    char *act;                        /* (n) records of `widest`: each thread makes its own */
     float *sum;                       /* (n_embd) */
     atomic_uint arrived, generation;
     struct share *taken; /* (n) */
@@ -125,8 +126,8 @@ static size_t take(struct gang *g, unsigned i, size_t n)
 }
 
 /* What goes with the products of a stage, as in engine/forward.c. */
-enum { NORMED = 1, PAIR = 2, ONTO = 4 };
-static const unsigned extras[] = {NORMED, 0, ONTO, NORMED | PAIR, ONTO};
+enum { NORMED = 1, PAIR = 2, ONTO = 4, FLOATS = 8 };
+static const unsigned extras[] = {NORMED | FLOATS, 0, ONTO, NORMED | PAIR, ONTO};
 
 struct part { /* of a stage */
     const uint8_t *w;
@@ -134,12 +135,16 @@ struct part { /* of a stage */
     unsigned extras;
 };
 
-static void multiply(struct gang *g, const struct part *p, const float *x, size_t at, size_t n,
-                     bool second, void *scratch)
+/* act: x in fixed point, or NULL. */
+static void multiply(struct gang *g, const struct part *p, const float *x, const char *act, size_t at,
+                     size_t n, bool second, void *scratch)
 {
     size_t bytes = lr_kern_row_bytes(g->type, p->cols), row = at + (second ? p->rows : 0);
     struct lr_kern_rows r = {g->type, p->w + row * bytes, bytes, n};
-    lr_kern()->mul(&r, p->cols, x, p->cols, 1, g->out + row, p->rows, scratch);
+    if (act)
+        lr_kern()->mulq(&r, p->cols, act, 1, g->out + row, p->rows, scratch);
+    else
+        lr_kern()->mul(&r, p->cols, x, p->cols, 1, g->out + row, p->rows, scratch);
 }
 
 static void stage(struct gang *g, unsigned i, const struct part *p, void *scratch)
@@ -152,11 +157,16 @@ static void stage(struct gang *g, unsigned i, const struct part *p, void *scratc
         k->rmsnorm(own, g->x, g->x, p->cols, 1e-5f);
         x = own;
     }
+    char *act = NULL;
+    if (g->type >= LR_KERN_Q8_0 && !(p->extras & FLOATS) && p->rows) {
+        act = g->act + i * lr_kern_act_bytes(g->widest);
+        k->act_q16(act, x, p->cols);
+    }
     for (size_t c; (c = take(g, i, n)) < n;) {
         size_t at = c * chunk, rows = p->rows - at < chunk ? p->rows - at : chunk;
-        multiply(g, p, x, at, rows, false, scratch);
+        multiply(g, p, x, act, at, rows, false, scratch);
         if (p->extras & PAIR) {
-            multiply(g, p, x, at, rows, true, scratch);
+            multiply(g, p, x, act, at, rows, true, scratch);
             k->silu_mul(g->out + at, g->out + at, g->out + p->rows + at, rows);
         }
         if (p->extras & ONTO)
@@ -407,10 +417,11 @@ static int fill_layers(struct gang *g, const struct lr_eval_shape *s)
     g->bytes = aligned(g, g->held_bytes); /* the first: it may give way to a file */
     g->out = aligned(g, longest * sizeof *g->out);
     g->own = aligned(g, g->n * g->widest * sizeof *g->own);
+    g->act = aligned(g, g->n * lr_kern_act_bytes(g->widest) + 64);
     g->sum = numbers(g, s->n_embd);
     g->x = numbers(g, g->widest);
     g->taken = aligned(g, g->n * sizeof *g->taken);
-    LR_FAIL_IF(!g->bytes || !g->out || !g->own || !g->sum || !g->x || !g->taken, LR_ENOMEM);
+    LR_FAIL_IF(!g->bytes || !g->out || !g->own || !g->act || !g->sum || !g->x || !g->taken, LR_ENOMEM);
     memset(g->taken, 0, g->n * sizeof *g->taken);
     uint8_t *to = g->bytes;
     for (unsigned l = 0; l < g->n_held_layers; l++)

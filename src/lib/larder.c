@@ -3,8 +3,8 @@
  * asked.
  *
  * Nothing here keeps state: a struct larder is a store's pointer under another name. A larder_object is
- * turned into the header that the store knows (describe), which also names it; what the header says about layout,
- * tenant and tokens is what a get wants to find. Deadlines are points in time there and spans here.
+ * turned into the header that the store knows (describe), which also names it; what the header says about
+ * layout, tenant and tokens is what a get wants to find. Deadlines are points in time there and spans here.
  *
  * Only this file's functions are visible in liblarder: everything is compiled with hidden visibility, and
  * the static library is one object whose other names were made local (CMakeLists.txt).

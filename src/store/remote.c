@@ -697,7 +697,8 @@ void lr_remote_stats(struct lr_store *s, struct lr_store_stats *out)
 int lr_remote_open(struct lr_store *s, struct lr_err *err)
 {
     s->opts.remote = NULL;
-    return lr_err_set(err, LR_EUNSUPPORTED, "store", "a remote tier needs hiredis, which this was built without");
+    return lr_err_set(err, LR_EUNSUPPORTED, "store",
+                      "a remote tier needs hiredis, which this was built without");
 }
 
 void lr_remote_close(struct lr_store *s)

@@ -235,7 +235,7 @@ static void health_tells_tiers_and_counts(void **state)
 static void without_a_store_the_verbs_say_so(void **state)
 {
     (void)state;
-    static const char *const args[] = {"--kv-warm", "false", NULL}; /* else the toy model opens one */
+    static const char *const args[] = {"--no-kv-warm", NULL}; /* else the toy model opens one */
     struct gw *g = gw_start(NULL, NULL, args);
     struct resp r = admin(g, "GET", "health", "");
     assert_int_equal(r.status, 404);
