@@ -34,6 +34,48 @@ static uint64_t memory_of(const struct lr_config *c)
     return c->kv_memory || c->resp.n ? c->kv_memory : quarter && quarter < ALONE_MAX ? 0 : ALONE_MAX;
 }
 
+static void add_escaped(struct lr_buf *url, struct lr_str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        lr_buf_addf(url, "%%%02X", (unsigned char)s.p[i]);
+}
+
+/* kv.remote with what its file says of user and password; secrets have no place in the option
+ * itself, which is printed. Whoever calls wipes it. */
+static int remote_url(const struct lr_config *c, struct lr_buf *url, struct lr_err *err)
+{
+    static const char scheme[] = "redis://";
+    struct lr_str place = lr_strz(c->kv_remote);
+    if (memchr(place.p, '@', place.n))
+        return lr_err_set(
+            err, LR_EINVAL, "kv.remote",
+            "user and password do not belong here: kv.remote-auth-file names their file");
+    if (!*c->kv_remote_auth_file || !lr_str_starts(place, lr_strz(scheme)))
+        return lr_buf_addz(url, c->kv_remote);
+    struct lr_buf file;
+    lr_buf_init(&file, LR_KIB(4));
+    int rc = lr_io_read_file(c->kv_remote_auth_file, &file);
+    struct lr_str password = lr_str_trim(lr_buf_str(&file)), user = {NULL, 0};
+    if (rc || !password.n)
+        rc = lr_err_set(err, rc ? rc : LR_EINVAL, c->kv_remote_auth_file,
+                        "kv.remote's password cannot be read: %s",
+                        rc ? lr_strerror(rc) : "the file is empty");
+    if (!rc && memchr(password.p, ':', password.n))
+        user = lr_str_cut(&password, ':');
+    if (!rc) {
+        lr_buf_addz(url, scheme);
+        add_escaped(url, user);
+        lr_buf_addc(url, ':');
+        add_escaped(url, password);
+        lr_buf_addc(url, '@');
+        rc = lr_buf_addz(url, c->kv_remote + sizeof scheme - 1);
+    }
+    if (file.p)
+        explicit_bzero(file.p, file.len);
+    lr_buf_free(&file);
+    return rc;
+}
+
 static int open_store(struct lr_serve *s, const struct lr_config *c, struct lr_err *err)
 {
     static const char *const strategies[] = {"s3fifo", "lru", "cost"};
@@ -47,7 +89,6 @@ static int open_store(struct lr_serve *s, const struct lr_config *c, struct lr_e
         .write_back = c->kv_write_back,
         .trust_memory = !c->kv_verify,
         .dir = *c->kv_dir ? c->kv_dir : dir,
-        .remote = *c->kv_remote ? c->kv_remote : NULL,
         .remote_ms = (uint32_t)c->kv_remote_timeout,
         .remote_ttl_ms = c->kv_remote_ttl,
     };
@@ -56,7 +97,18 @@ static int open_store(struct lr_serve *s, const struct lr_config *c, struct lr_e
     s->kv_dir = o.dir ? lr_strndup(o.dir, strlen(o.dir)) : NULL; /* the store keeps the pointer */
     LR_FAIL_IF(o.dir && !s->kv_dir, LR_ENOMEM);
     o.dir = s->kv_dir;
-    return lr_store_open(&s->store, &o, err);
+    struct lr_buf url;
+    lr_buf_init(&url, LR_KIB(16));
+    int rc = remote_url(c, &url, err);
+    if (!rc)
+        rc = lr_buf_addc(&url, 0);
+    o.remote = url.len > 1 ? url.p : NULL; /* read while opening, not kept */
+    if (!rc)
+        rc = lr_store_open(&s->store, &o, err);
+    if (url.p)
+        explicit_bzero(url.p, url.len);
+    lr_buf_free(&url);
+    return rc;
 }
 
 int lr_kv_open_store(struct lr_serve *s, struct lr_err *err)

@@ -544,7 +544,7 @@ static int parse(struct lr_remote *r, struct lr_str url)
     static const char scheme[] = "redis://";
     uint64_t n;
     bool at, found;
-    LR_FAIL_IF(url.n < sizeof scheme || url.n > 300 || memcmp(url.p, scheme, sizeof scheme - 1),
+    LR_FAIL_IF(url.n < sizeof scheme || url.n > 8192 || memcmp(url.p, scheme, sizeof scheme - 1),
                LR_EINVAL);
     struct lr_str rest = lr_str(url.p + sizeof scheme - 1, url.n - sizeof scheme + 1), all = rest;
     struct lr_str who = cut(&rest, '@', &at);
