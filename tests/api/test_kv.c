@@ -248,6 +248,23 @@ static void without_a_store_the_verbs_say_so(void **state)
     gw_free(g);
 }
 
+/* The option is printed by doctor and shown by the dashboard: a password has no place in it. */
+static void the_remote_tiers_password_comes_from_a_file(void **state)
+{
+    char out[4096];
+    (void)state;
+    char data[] = "/tmp/larder-remote-XXXXXX", remove[64];
+    assert_non_null(mkdtemp(data));
+    const char *const inside[] = {"serve",  "--listen",    "127.0.0.1:0", "--resp",
+                                  "127.0.0.1:0", "--data", data,          "--kv-remote",
+                                  "redis://u:sesame@127.0.0.1:1", NULL};
+    assert_int_not_equal(larder(out, sizeof out, inside), 0);
+    assert_non_null(strstr(out, "kv.remote-auth-file"));
+    assert_null(strstr(out, "sesame"));
+    (void)snprintf(remove, sizeof remove, "rm -rf %s", data);
+    assert_int_equal(system(remove), 0);
+}
+
 /* ---- quotas ---- */
 
 static uint64_t tenant_bytes(const struct gw *g)
@@ -437,6 +454,7 @@ int main(void)
         cmocka_unit_test(hostile_bodies_get_one_clear_error),
         cmocka_unit_test(health_tells_tiers_and_counts),
         cmocka_unit_test(without_a_store_the_verbs_say_so),
+        cmocka_unit_test(the_remote_tiers_password_comes_from_a_file),
         cmocka_unit_test(a_quota_holds_and_survives_a_restart),
         cmocka_unit_test(the_shell_does_the_same),
         cmocka_unit_test(the_doctor_tells_why_clients_share_nothing),
