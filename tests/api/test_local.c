@@ -334,17 +334,18 @@ static void a_local_name_wins_over_an_upstream_that_takes_all(void **state)
 
 #define BOTH(members, text) CHAT_OF("both", members "\"max_tokens\":5,", text)
 
-static const char *refusal = "HTTP";
+static const char *_Atomic refusal = "HTTP"; /* connections of the stand-in read it */
 
 /* Refuses in the way the test says. */
 static void up_refusing(struct up_conn *c, const struct up_req *q)
 {
     (void)q;
-    if (strcmp(refusal, "hang up") == 0)
+    const char *way = refusal;
+    bool busy = strcmp(way, "busy") == 0;
+    if (strcmp(way, "hang up") == 0)
         up_abort(c);
     else
-        (void)up_reply(c, strcmp(refusal, "busy") == 0 ? 429 : 500,
-                       strcmp(refusal, "busy") == 0 ? "retry-after: 60\r\n" : "", "{}");
+        (void)up_reply(c, busy ? 429 : 500, busy ? "retry-after: 60\r\n" : "", "{}");
 }
 
 static struct gw *serve_both(const struct up *u, unsigned here)
