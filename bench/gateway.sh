@@ -37,45 +37,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "$build" && pwd)
 PATH=$PATH:/usr/sbin:/sbin
 nginx=$(command -v nginx || true)
-tmp=$(mktemp -d "${TMPDIR:-/tmp}/larder-bench-XXXXXX")
+bench=gateway
+. "$here/common.sh"
 chmod 711 "$tmp" # nginx's worker may be another user
-runs=$tmp/runs   # part case round side field value
-results=$tmp/results
-: >"$runs"
-: >"$results"
-pids=
-
-stop() {
-    for pid in "$@"; do
-        kill "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
-        pids=$(echo " $pids " | sed "s/ $pid / /")
-    done
-}
-clean() {
-    # shellcheck disable=SC2086 # a list
-    stop $pids
-    rm -rf "$tmp"
-}
-trap clean EXIT
-trap 'exit 130' INT TERM HUP
-
-die() {
-    echo "bench: $*" >&2
-    exit 1
-}
 
 # ---- servers -------------------------------------------------------------------------------------
-
-# wait_for FILE PATTERN: at most 5 s
-wait_for() {
-    i=0
-    until grep -q "$2" "$1" 2>/dev/null; do
-        i=$((i + 1))
-        [ $i -lt 250 ] || { cat "$1" >&2; die "no '$2' in $1"; }
-        sleep 0.02
-    done
-}
 
 upstream() { # options: sets up_port, up_pid
     rm -f "$tmp/upstream.out"
@@ -132,17 +98,6 @@ start_nginx() { # conf: sets ng, ng_pid (the worker's); false without nginx
 
 # ---- runs and results ----------------------------------------------------------------------------
 
-field() { # JSON name: the value of the first member of that name, a number or a plain word
-    printf '%s\n' "$1" | awk -v name="\"$2\":" '{
-        at = index($0, name)
-        if (!at) exit
-        s = substr($0, at + length(name))
-        sub(/^"/, "", s)
-        sub(/[,"}].*/, "", s)
-        print s
-    }'
-}
-
 note() { # part case round side JSON-line field ...
     what="$1 $2 $3 $4"
     line=$5
@@ -150,11 +105,6 @@ note() { # part case round side JSON-line field ...
     for f in "$@"; do
         echo "$what $f $(field "$line" "$f")" >>"$runs"
     done
-}
-
-# Nanoseconds that all threads of a process have run; 0: no process of ours.
-cpu_of() {
-    [ -n "$1" ] && cat /proc/"$1"/task/*/schedstat 2>/dev/null | awk '{ n += $1 } END { printf "%.0f", n }' || echo 0
 }
 
 # load PART CASE ROUND SIDE ADDRESS FILE CONNECTIONS REQUESTS [WARM]
@@ -169,51 +119,6 @@ load() {
     note "$1" "$2" "$3" "$4" "$out" rps p50_us p99_us
     echo "$1 $2 $3 $4 cpu_us $ran $(cpu_of "$pid") $(($8 + ${9:-1000}))" |
         awk '{ $6 = ($7 - $6) / $8 / 1000; print $1, $2, $3, $4, $5, $6 }' >>"$runs"
-}
-
-# The sides in this round's order.
-order() { # round side ...
-    r=$1
-    shift
-    if [ $((r % 2)) = 1 ]; then
-        echo "$*"
-    else
-        echo "$*" | awk '{ for (i = NF; i; i--) printf "%s ", $i }'
-    fi
-}
-
-# Medians, and ratios within rounds. result PART CASE FIELD A B KIND UNIT TARGET
-#   KIND ratio: A / B.   KIND added: (A - direct) / (B - direct).   B may be absent.
-result() {
-    awk -v part="$1" -v case_="$2" -v field="$3" -v a="$4" -v b="$5" -v kind="$6" -v unit="$7" \
-        -v target="$8" -v machine="$machine" '
-    function rank(x, n,    i, j, t) {
-        for (i = 2; i <= n; i++)
-            for (j = i; j > 1 && x[j] < x[j - 1]; j--) { t = x[j]; x[j] = x[j - 1]; x[j - 1] = t }
-    }
-    function say(name, x, n,    m) {
-        rank(x, n)
-        m = n % 2 ? x[(n + 1) / 2] : (x[n / 2] + x[n / 2 + 1]) / 2
-        printf ",\"%s\":{\"median\":%.6g,\"min\":%.6g,\"max\":%.6g}", name, m, x[1], x[n]
-    }
-    $1 == part && $2 == case_ && $5 == field { v[$4, $3] = $6; if ($3 > n) n = $3 }
-    END {
-        for (i = 1; i <= n; i++) {
-            base = kind == "added" ? v["direct", i] : 0
-            if ((a, i) in v) x[++nx] = v[a, i] - base
-            if ((b, i) in v) y[++ny] = v[b, i] - base
-            if ((a, i) in v && (b, i) in v && v[b, i] > base) q[++nq] = (v[a, i] - base) / (v[b, i] - base)
-            if (base) d[++nd] = base
-        }
-        if (!nx) exit
-        printf "{\"bench\":\"gateway\",\"part\":\"%s\",\"case\":\"%s\",\"of\":\"%s\",\"unit\":\"%s\"", \
-            part, case_, kind == "added" ? "added " field : field, unit
-        say(a, x, nx)
-        if (ny) say(b, y, ny)
-        if (nd) say("direct", d, nd)
-        if (nq) say("ratio", q, nq)
-        printf ",\"rounds\":%d,\"target\":\"%s\",\"machine\":\"%s\"}\n", n, target, machine
-    }' "$runs" | tee -a "$results"
 }
 
 # ---- parts ---------------------------------------------------------------------------------------
@@ -377,22 +282,7 @@ memory() {
 
 table() {
     echo
-    awk '
-    function get(line, name, what,    at, s) {
-        at = index(line, "\"" name "\":{")
-        if (!at) return "-"
-        s = substr(line, at)
-        at = index(s, "\"" what "\":")
-        s = substr(s, at + length(what) + 3)
-        match(s, /^[-0-9.e+]+/)
-        return substr(s, 1, RLENGTH)
-    }
-    function word(line, name,    at, s) {
-        at = index(line, "\"" name "\":\"")
-        s = substr(line, at + length(name) + 4)
-        return at ? substr(s, 1, index(s, "\"") - 1) : ""
-    }
-    function n(x) { return x == "-" ? x : x + 0 >= 100 ? sprintf("%.0f", x) : sprintf("%.2f", x) }
+    awk "$readers"'
     BEGIN {
         f = "%-8s %-12s %-14s %10s %10s %18s  %-11s %s\n"
         printf f, "part", "case", "of", "larder", "nginx", "ratio [min, max]", "target", "unit"

@@ -28,49 +28,17 @@ shift
 parts=${*:-large small local disk}
 rounds=${ROUNDS:-5}
 total=${TOTAL:-1G}
+here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "$build" && pwd)
 PATH=$PATH:/usr/sbin:/sbin
 redis=$(command -v redis-server || true)
 fio=$(command -v fio || true)
-tmp=$(mktemp -d "${TMPDIR:-/tmp}/larder-bench-XXXXXX")
+bench=store
+. "$here/common.sh"
 disk=${BENCH_DIR:-$build/bench-store}
-runs=$tmp/runs # part case round side field value
-results=$tmp/results
-: >"$runs"
-: >"$results"
-pids=
-
-stop() {
-    for pid in "$@"; do
-        kill "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
-        pids=$(echo " $pids " | sed "s/ $pid / /")
-    done
-}
-clean() {
-    # shellcheck disable=SC2086 # a list
-    stop $pids
-    rm -rf "$tmp" "$disk"
-}
-trap clean EXIT
-trap 'exit 130' INT TERM HUP
-
-die() {
-    echo "bench: $*" >&2
-    exit 1
-}
+also=$disk
 
 # ---- servers -------------------------------------------------------------------------------------
-
-# wait_for FILE PATTERN: at most 10 s
-wait_for() {
-    i=0
-    until grep -q "$2" "$1" 2>/dev/null; do
-        i=$((i + 1))
-        [ $i -lt 500 ] || { cat "$1" >&2; die "no '$2' in $1"; }
-        sleep 0.02
-    done
-}
 
 start_larder() { # sets larder_port, larder_pid
     rm -rf "$tmp/data"
@@ -104,57 +72,6 @@ start_sink() { # bytes: sets sink_port, sink_pid
 }
 
 # ---- numbers -------------------------------------------------------------------------------------
-
-field() { # JSON-line name
-    printf '%s\n' "$1" | sed -n "s/.*\"$2\":\"*\([^,}\"]*\).*/\1/p"
-}
-
-# Nanoseconds that all threads of a process have run.
-cpu_of() {
-    cat /proc/"$1"/task/*/schedstat 2>/dev/null | awk '{ n += $1 } END { printf "%.0f", n }'
-}
-
-# The sides in this round's order.
-order() { # round side ...
-    r=$1
-    shift
-    if [ $((r % 2)) = 1 ]; then
-        echo "$*"
-    else
-        echo "$*" | awk '{ for (i = NF; i; i--) printf "%s ", $i }'
-    fi
-}
-
-# Medians, and ratios of A to B within rounds. result PART CASE FIELD A B UNIT ASK
-result() {
-    awk -v part="$1" -v case_="$2" -v field="$3" -v a="$4" -v b="$5" -v unit="$6" -v ask="$7" \
-        -v machine="$machine" '
-    function rank(x, n,    i, j, t) {
-        for (i = 2; i <= n; i++)
-            for (j = i; j > 1 && x[j] < x[j - 1]; j--) { t = x[j]; x[j] = x[j - 1]; x[j - 1] = t }
-    }
-    function say(name, x, n,    m) {
-        rank(x, n)
-        m = n % 2 ? x[(n + 1) / 2] : (x[n / 2] + x[n / 2 + 1]) / 2
-        printf ",\"%s\":{\"median\":%.4g,\"min\":%.4g,\"max\":%.4g}", name, m, x[1], x[n]
-    }
-    $1 == part && $2 == case_ && $5 == field { v[$4, $3] = $6; if ($3 > n) n = $3 }
-    END {
-        for (i = 1; i <= n; i++) {
-            if ((a, i) in v) x[++nx] = v[a, i]
-            if ((b, i) in v) y[++ny] = v[b, i]
-            if ((a, i) in v && (b, i) in v && v[b, i] > 0) q[++nq] = v[a, i] / v[b, i]
-        }
-        if (!nx) exit
-        printf "{\"bench\":\"store\",\"part\":\"%s\",\"case\":\"%s\",\"of\":\"%s\",\"unit\":\"%s\"", \
-            part, case_, field, unit
-        printf ",\"peer\":\"%s\"", b
-        say(a, x, nx)
-        if (ny) say(b, y, ny)
-        if (nq) say("ratio", q, nq)
-        printf ",\"rounds\":%d,\"ask\":\"%s\",\"machine\":\"%s\"}\n", n, ask, machine
-    }' "$runs" | tee -a "$results"
-}
 
 # ---- parts ---------------------------------------------------------------------------------------
 
@@ -190,9 +107,9 @@ large() {
                 done
             done
             asked=$([ $mib = 32 ] && echo yes || true)
-            result large $op-${mib}m gbs larder redis GB/s "${asked:+>= 2.5}"
-            result large $op-${mib}m gbs larder sink GB/s "${asked:+>= 0.8}"
-            result large $op-${mib}m cpu_us larder sink us ''
+            result large $op-${mib}m gbs larder redis ratio GB/s "${asked:+>= 2.5}"
+            result large $op-${mib}m gbs larder sink ratio GB/s "${asked:+>= 0.8}"
+            result large $op-${mib}m cpu_us larder sink ratio us ''
         done
         stop "$sink_pid"
     done
@@ -228,8 +145,8 @@ small() {
     done
     for pipeline in 1 16; do
         for op in set get; do
-            result small $op-p$pipeline rps larder redis requests/s "$([ $pipeline = 1 ] && echo '>= 1.0')"
-            result small $op-p$pipeline cpu_us larder redis us ''
+            result small $op-p$pipeline rps larder redis ratio requests/s "$([ $pipeline = 1 ] && echo '>= 1.0')"
+            result small $op-p$pipeline cpu_us larder redis ratio us ''
         done
     done
     stop "$larder_pid" ${redis_pid:+"$redis_pid"}
@@ -268,32 +185,17 @@ disk_() {
             fi
         done
     done
-    result disk read gbs larder fio GB/s '>= 0.8'
+    result disk read gbs larder fio ratio GB/s '>= 0.8'
 }
 
 # ---- the run -------------------------------------------------------------------------------------
 
 table() {
     echo
-    awk '
-    function get(line, name, what,    at, s) {
-        at = index(line, "\"" name "\":{")
-        if (!at) return "-"
-        s = substr(line, at)
-        at = index(s, "\"" what "\":")
-        s = substr(s, at + length(what) + 3)
-        match(s, /^[-0-9.e+]+/)
-        return substr(s, 1, RLENGTH)
-    }
-    function word(line, name,    at, s) {
-        at = index(line, "\"" name "\":\"")
-        s = substr(line, at + length(name) + 4)
-        return at ? substr(s, 1, index(s, "\"") - 1) : ""
-    }
-    function n(x) { return x == "-" ? x : x + 0 >= 100 ? sprintf("%.0f", x) : sprintf("%.2f", x) }
+    awk "$readers"'
     BEGIN {
         f = "%-6s %-9s %-7s %10s %-6s %10s  %-18s %-7s %s\n"
-        printf f, "part", "case", "of", "larder", "peer", "", "ratio [min, max]", "ask", "unit"
+        printf f, "part", "case", "of", "larder", "peer", "", "ratio [min, max]", "target", "unit"
     }
     {
         ratio = get($0, "ratio", "median")
@@ -301,7 +203,7 @@ table() {
             ratio = sprintf("%s [%s, %s]", n(ratio), n(get($0, "ratio", "min")), n(get($0, "ratio", "max")))
         peer = word($0, "peer")
         printf f, word($0, "part"), word($0, "case"), word($0, "of"), n(get($0, "larder", "median")), peer, \
-            n(get($0, peer, "median")), ratio, word($0, "ask"), word($0, "unit")
+            n(get($0, peer, "median")), ratio, word($0, "target"), word($0, "unit")
     }' "$results"
     missing=
     [ -n "$redis" ] || missing="redis-server"
